@@ -1,0 +1,183 @@
+"""Writing a bundle beside its target and renaming it into place; reading one that distrusts every byte."""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import safetensors.torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from torch import Tensor
+
+from elbound.bundle.manifest import FORMAT_VERSION, FileRecord, Manifest
+from elbound.errors import BundleCorrupt, BundleError, BundleExists
+
+MANIFEST = "manifest.json"
+TENSOR_FILES = ("weights.safetensors", "calibration.safetensors", "golden.safetensors")
+MAX_MANIFEST_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class BundleContent:
+    """The parts of a bundle in memory; `report` maps paths below `report/` to their bytes."""
+
+    manifest: Manifest
+    weights: dict[str, Tensor]
+    calibration: dict[str, Tensor]
+    golden: dict[str, Tensor]
+    report: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def save_bundle(content: BundleContent, target: Path, *, force: bool = False) -> Manifest:
+    """Write `content` to the directory `target`; returns the manifest as it was written.
+
+    The files are written and synced beside the target and renamed into place: a crash at any moment, or a
+    full disk, leaves the old bundle or none. Raises BundleExists unless `force`, BundleError where the disk
+    does not take it.
+    """
+    target = target.absolute()
+    if target.exists() and not force:
+        raise BundleExists(f"{target} exists already; choose another --out or pass --force", where=str(target))
+    if target.exists() and not (target / MANIFEST).exists() and (not target.is_dir() or any(target.iterdir())):
+        raise BundleExists(f"{target} exists and is not a bundle; it is left alone", where=str(target))
+    beside = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
+    try:
+        beside.mkdir(parents=True)
+        manifest = _write_files(content, beside)
+        _swap(beside, target)
+    except OSError as error:
+        raise BundleError(
+            f"{target} could not be written: {error.strerror or error}; what was there is unharmed",
+            code="bundle_not_written",
+            where=str(target),
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return manifest
+
+
+def load_bundle(path: Path) -> BundleContent:
+    """Read a bundle: format version, sizes and hashes are checked before a tensor is read.
+
+    Raises BundleCorrupt that names the file. Nothing in a bundle is executed.
+    """
+    manifest = read_manifest(path)
+    missing = [name for name in TENSOR_FILES if name not in manifest.files]
+    if missing:
+        raise BundleCorrupt(f"{path / MANIFEST} does not list {missing[0]}", where=missing[0])
+    contents = {name: _read_checked(path, name, record) for name, record in manifest.files.items()}
+    weights, calibration, golden = (_tensors(path, name, contents[name]) for name in TENSOR_FILES)
+    report = {name[len("report/") :]: data for name, data in contents.items() if name.startswith("report/")}
+    return BundleContent(manifest, weights, calibration, golden, report)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest alone, of a bundle whose files are not yet checked. Raises BundleCorrupt, BundleError."""
+    file = path / MANIFEST
+    if not file.is_file():
+        raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}", code="bundle_missing", where=str(path))
+    if file.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleCorrupt(f"{file} is larger than {MAX_MANIFEST_BYTES:,} bytes", where=MANIFEST)
+    try:
+        document = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleCorrupt(f"{file} is not readable JSON: {error}", where=MANIFEST) from error
+    found = document.get("format_version") if isinstance(document, dict) else None
+    if found != FORMAT_VERSION:
+        raise BundleError(
+            f"{file} has format version {found!r}; this elbound reads {FORMAT_VERSION}",
+            code="bundle_version",
+            where=MANIFEST,
+        )
+    try:
+        return Manifest.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field_name = ".".join(str(part) for part in first["loc"])
+        raise BundleCorrupt(f"{file}: {field_name}: {first['msg']}", where=MANIFEST) from error
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write `data` beside `path`, sync, and rename over it."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        _write_synced(beside, data)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _write_files(content: BundleContent, folder: Path) -> Manifest:
+    tensors = zip(TENSOR_FILES, (content.weights, content.calibration, content.golden), strict=True)
+    files = {name: safetensors.torch.save(_plain(values)) for name, values in tensors}
+    files |= {f"report/{name}": data for name, data in content.report.items()}
+    records = {
+        name: FileRecord(sha256=hashlib.sha256(data).hexdigest(), size=len(data)) for name, data in files.items()
+    }
+    manifest = Manifest.model_validate({**content.manifest.model_dump(), "files": records})
+    files[MANIFEST] = manifest.model_dump_json(indent=1).encode()
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _write_synced(folder / name, data)
+    _sync_folder(folder)
+    return manifest
+
+
+def _swap(beside: Path, target: Path) -> None:
+    """Rename into place; where a bundle is there, it steps aside first and is removed last."""
+    aside = target.parent / f".{target.name}.{secrets.token_hex(4)}.old"
+    if target.exists():
+        target.rename(aside)
+    try:
+        beside.rename(target)
+    except OSError:
+        if aside.exists():
+            aside.rename(target)
+        raise
+    _sync_folder(target.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _read_checked(path: Path, name: str, record: FileRecord) -> bytes:
+    file = path / name
+    try:
+        size = file.stat().st_size
+        if size != record.size:
+            raise BundleCorrupt(f"{file} has {size:,} bytes, the manifest says {record.size:,}", where=name)
+        data = file.read_bytes()
+    except OSError as error:
+        raise BundleCorrupt(f"{file} cannot be read: {error.strerror or error}", where=name) from error
+    if hashlib.sha256(data).hexdigest() != record.sha256:
+        raise BundleCorrupt(f"{file} was altered: its SHA-256 is not that of the manifest", where=name)
+    return data
+
+
+def _tensors(path: Path, name: str, data: bytes) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise BundleCorrupt(f"{path / name} is not readable as safetensors: {error}", where=name) from error
+
+
+def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

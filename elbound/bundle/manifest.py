@@ -1,0 +1,102 @@
+"""`manifest.json`: the frozen, versioned description of a bundle."""
+
+import platform
+import re
+import secrets
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import PurePosixPath
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from elbound.data.schema import Schema
+from elbound.detector import DetectorSpec
+
+FORMAT_VERSION = 1
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class FileRecord(_Frozen):
+    """`sha256` in hex and `size` in bytes of one file of the bundle."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
+
+
+class VerdictSpec(_Frozen):
+    """The rule that makes one score of several, and the default false-alarm rate."""
+
+    rule: str
+    alpha: float = Field(gt=0, lt=1)
+
+
+class TrainingRecord(_Frozen):
+    """What was trained on what. Items are counts; `fingerprint` is the SHA-256 of data, split and settings."""
+
+    items: int
+    train: int
+    validation: int
+    calibration: int
+    held_out: bool
+    grouped: bool
+    seed: int
+    steps: int
+    skipped_updates: int
+    seconds: float
+    device: str
+    fingerprint: str
+    history: tuple[dict[str, float], ...] = ()
+
+
+class Manifest(_Frozen):
+    """Everything about a bundle but its tensors. `files` has every other file but a detached signature."""
+
+    format_version: int = FORMAT_VERSION
+    name: str = Field(pattern=NAME_PATTERN)
+    version: str = Field(pattern=NAME_PATTERN)
+    created: datetime
+    item: Schema
+    detector: DetectorSpec
+    verdict: VerdictSpec
+    training: TrainingRecord
+    metrics: dict[str, float] = Field(default_factory=dict)
+    software: dict[str, str] = Field(default_factory=dict)
+    files: dict[str, FileRecord] = Field(default_factory=dict)
+
+    @field_validator("files")
+    @classmethod
+    def _paths_stay_inside(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or name != str(path):
+                raise ValueError(f"{name!r} is not a plain path inside the bundle")
+        return files
+
+
+def new_version(now: datetime) -> str:
+    """Sortable and unique: `2026-11-21T08-00-00Z-3f9c`."""
+    return f"{now:%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(2)}"
+
+
+def clean_name(text: str) -> str:
+    """`text` as a bundle's name: letters, digits, dots, dashes and underscores."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:100] or "model"
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what could move a score."""
+    found = {"python": platform.python_version()}
+    for package in ("elbound", "torch", "numpy", "pyarrow", "pillow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def now_utc() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)

@@ -1,0 +1,1 @@
+"""Reading what users have: tables and images, their schema, their tensors and their splits."""

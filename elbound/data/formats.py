@@ -1,0 +1,238 @@
+"""Tables from bytes: CSV, Parquet, Arrow IPC, NDJSON and `.npy`.
+
+Cells of CSV are read as text and typed later by the schema, so that one bad cell costs one row. A row that
+cannot be read at all is set aside in `bad`, by its place among the rows.
+"""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.ipc
+import pyarrow.parquet
+
+from elbound.data.cells import list_to_arrow
+from elbound.data.items import TensorItems
+from elbound.data.schema import list_names
+from elbound.data.table import Rows, TablePreprocessor
+from elbound.errors import DecodeError, ItemError, LimitExceeded, SchemaError
+
+DELIMITERS = ",;\t|"
+CSV_BLOCK_BYTES = 4 << 20
+MAX_HEADER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class TableLimits:
+    """What one table may hold; LimitExceeded names the one that is passed."""
+
+    max_columns: int = 10_000
+    max_rows: int = 50_000_000
+    max_bytes: int = 1 << 36
+
+    def check(self, *, columns: int = 0, rows: int = 0, size: int = 0) -> None:
+        for name, value, limit in (
+            ("columns", columns, self.max_columns),
+            ("rows", rows, self.max_rows),
+            ("bytes when decoded", size, self.max_bytes),
+        ):
+            if value > limit:
+                raise LimitExceeded(f"{value:,} {name}; at most {limit:,} are read", where=name)
+
+
+NO_LIMITS = TableLimits()
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """Rows as they came: a table of raw cells or a list of JSON rows, and the unreadable ones by place."""
+
+    table: pa.Table | None = None
+    rows: Rows = ()
+    bad: dict[int, ItemError] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        return (len(self.rows) if self.table is None else self.table.num_rows) + len(self.bad)
+
+    def to_tensor(self, preprocessor: TablePreprocessor) -> TensorItems:
+        table = self.table
+        items = preprocessor.rows_to_tensor(self.rows) if table is None else preprocessor.to_tensor(table)
+        if not self.bad:
+            return items
+        positions = np.setdiff1d(np.arange(self.n), np.fromiter(self.bad, np.int64, len(self.bad)))
+        return items.among(positions, self.bad)
+
+    def to_table(self) -> pa.Table:
+        """All rows as one table; raises the first bad row's error."""
+        if self.bad:
+            raise self.bad[min(self.bad)]
+        if self.table is not None:
+            return self.table
+        objects = [row for row in self.rows if isinstance(row, dict)]
+        if len(objects) < len(self.rows):
+            raise DecodeError("a table to train on needs objects with column names on every line")
+        names = list(dict.fromkeys(name for row in objects for name in row))
+        return pa.table({name: list_to_arrow([row.get(name) for row in objects]) for name in names})
+
+
+def parse_csv(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
+    """Comma, semicolon, tab or bar separated text with a header row. Raises DecodeError, LimitExceeded."""
+    start = source.read(MAX_HEADER_BYTES)
+    source.seek(0)
+    header, delimiter = csv_header(start)
+    limits.check(columns=len(header))
+    doubled = sorted({name for name in header if header.count(name) > 1})
+    if doubled:
+        raise SchemaError(f"columns appear twice in the header: {list_names(doubled)}", where=doubled[0])
+    bad: dict[int, ItemError] = {}
+
+    def set_aside(row: pyarrow.csv.InvalidRow) -> str:
+        place = row.number - 2  # the header is row 1
+        message = f"has {row.actual_columns:,} cells, the header has {row.expected_columns:,}"
+        bad[place] = ItemError(message, code="row_ragged", where=f"row {place}")
+        return "skip"
+
+    try:
+        table = pyarrow.csv.read_csv(
+            source,
+            pyarrow.csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES),
+            pyarrow.csv.ParseOptions(
+                delimiter=delimiter,
+                newlines_in_values=True,
+                ignore_empty_lines=len(header) > 1,
+                invalid_row_handler=set_aside,
+            ),
+            pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True, null_values=[""]
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise DecodeError(f"not readable as CSV: {error}") from error
+    limits.check(rows=table.num_rows + len(bad), size=table.nbytes)
+    return RawTable(table=table, bad=bad)
+
+
+def parse_parquet(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
+    """A Parquet file, read batch by batch so that a footer that lies is caught. Raises DecodeError."""
+    with _decoding("Parquet"):
+        reader = pyarrow.parquet.ParquetFile(source)
+        found = reader.metadata
+        limits.check(columns=found.num_columns, rows=found.num_rows)
+        groups = (found.row_group(i).total_byte_size for i in range(found.num_row_groups))
+        limits.check(size=sum(groups))
+        batches = _bounded(reader.iter_batches(batch_size=16_384), limits)
+        return RawTable(table=pa.Table.from_batches(batches, schema=reader.schema_arrow))
+
+
+def parse_arrow(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
+    """An Arrow IPC stream or file (Feather 2). Raises DecodeError, LimitExceeded."""
+    start = source.read(6)
+    source.seek(0)
+    with _decoding("Arrow IPC"):
+        if start == b"ARROW1":
+            file = pyarrow.ipc.open_file(source)
+            limits.check(columns=len(file.schema))
+            batches = (file.get_batch(i) for i in range(file.num_record_batches))
+            return RawTable(table=pa.Table.from_batches(_bounded(batches, limits), schema=file.schema))
+        stream = pyarrow.ipc.open_stream(source)
+        limits.check(columns=len(stream.schema))
+        return RawTable(table=pa.Table.from_batches(_bounded(stream, limits), schema=stream.schema))
+
+
+def parse_ndjson(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
+    """One JSON object or array a line; blank lines are passed over, a broken line is one bad row."""
+    rows: list[dict[str, object] | list[object]] = []
+    bad: dict[int, ItemError] = {}
+    for number, line in enumerate(source, start=1):
+        if not line.strip():
+            continue
+        place = len(rows) + len(bad)
+        limits.check(rows=place + 1)
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            message = f"line {number} is not JSON: {error.msg}"
+            bad[place] = ItemError(message, code="json_invalid", where=f"line {number}")
+            continue
+        if isinstance(row, dict | list):
+            limits.check(columns=len(row))
+            rows.append(row)
+        else:
+            message = f"line {number} must be an object or an array"
+            bad[place] = ItemError(message, code="json_invalid", where=f"line {number}")
+    return RawTable(rows=rows, bad=bad)
+
+
+def parse_npy(data: bytes, *, limits: TableLimits = NO_LIMITS) -> np.ndarray:
+    """The array of a `.npy` file, its header checked against the bytes that are there. Raises DecodeError."""
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise DecodeError(f".npy version {version} is not read; versions 1.0 and 2.0 are")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran_order, dtype = read(stream)
+    except DecodeError:
+        raise
+    except Exception as error:  # numpy lets SyntaxError, TokenError and others out of a broken header
+        raise DecodeError(f"not readable as .npy: {error}") from error
+    if dtype.kind not in "fiub":
+        raise DecodeError(f".npy must hold numbers. Got dtype {dtype} instead")
+    if not shape or any(side < 0 for side in shape):
+        raise DecodeError(f".npy must hold an array of items. Got shape {shape} instead")
+    limits.check(rows=shape[0])
+    size = dtype.itemsize
+    for side in shape:
+        size *= side
+    if size != len(data) - stream.tell():
+        raise DecodeError(f".npy announces {size:,} bytes of data and has {len(data) - stream.tell():,}")
+    array = np.frombuffer(data, dtype, offset=stream.tell())
+    return array.reshape(shape, order="F" if fortran_order else "C")
+
+
+def csv_header(start: bytes) -> tuple[list[str], str]:
+    if not start.strip():
+        raise DecodeError("the CSV is empty; a header row with the column names comes first")
+    try:
+        text = start.decode("utf-8-sig", errors="strict" if len(start) < MAX_HEADER_BYTES else "ignore")
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"the CSV is not UTF-8 text: byte {error.start} cannot be read") from error
+    first_line = text.lstrip("\r\n").split("\n", 1)[0]
+    delimiter = max(DELIMITERS, key=first_line.count)
+    try:
+        header = next(row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row)
+    except csv.Error as error:
+        raise DecodeError(f"the CSV's header cannot be read: {error}") from error
+    return header, delimiter
+
+
+def _bounded(batches: Iterator[pa.RecordBatch], limits: TableLimits) -> list[pa.RecordBatch]:
+    kept = []
+    rows = size = 0
+    for batch in batches:
+        rows += batch.num_rows
+        size += batch.nbytes
+        limits.check(rows=rows, size=size)
+        batch.validate(full=True)
+        kept.append(batch)
+    return kept
+
+
+class _decoding:  # noqa: N801 - reads as a statement
+    """Everything that Arrow raises on bad bytes becomes DecodeError."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, pa.ArrowException | OSError | ValueError | NotImplementedError):
+            raise DecodeError(f"not readable as {self.name}: {error}") from error

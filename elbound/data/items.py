@@ -1,0 +1,58 @@
+"""A batch of items as tensors, with the items that could not be read set aside."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from elbound.errors import ItemError
+
+
+@dataclass(frozen=True)
+class TensorItems:
+    """What a preprocessor makes of an upload of `n` items.
+
+    `x` has shape `(m, *event)` and holds the `m <= n` readable items; `index` `(m,)` is their place in the
+    upload, `errors` tells of the others. `names` has one name for each of the `n` items, or is None.
+    `unseen` counts values per categorical column that training had not seen.
+    """
+
+    x: torch.Tensor
+    index: np.ndarray
+    n: int
+    errors: dict[int, ItemError] = field(default_factory=dict)
+    names: Sequence[str] | None = None
+    unseen: Counter[str] = field(default_factory=Counter)
+
+    def only(self) -> torch.Tensor:
+        """`x` where every item was readable; otherwise the first item's error is raised."""
+        if self.errors:
+            first = min(self.errors)
+            error = self.errors[first]
+            raise ItemError(f"item {first}: {error.message}", code=error.code, where=error.where)
+        return self.x
+
+    def among(self, positions: np.ndarray, bad: dict[int, ItemError]) -> "TensorItems":
+        """The same items as part of a larger upload: at `positions` `(n,)`, between the items of `bad`."""
+        errors = {int(positions[row]): error for row, error in self.errors.items()} | bad
+        names = self.names
+        if names is not None:
+            by_position = dict(zip(positions.tolist(), names, strict=True))
+            names = [by_position.get(i, str(i)) for i in range(self.n + len(bad))]
+        return TensorItems(self.x, positions[self.index], self.n + len(bad), errors, names, self.unseen)
+
+
+def keep_readable(
+    x: torch.Tensor,
+    errors: dict[int, ItemError],
+    *,
+    names: Sequence[str] | None = None,
+    unseen: Counter[str] | None = None,
+) -> TensorItems:
+    """`TensorItems` from a tensor of all `n` items, some rows of which are only placeholders."""
+    n = len(x)
+    index = np.setdiff1d(np.arange(n), np.fromiter(errors, dtype=np.int64, count=len(errors)))
+    kept = x if len(index) == n else x[torch.from_numpy(index)]
+    return TensorItems(kept, index, n, errors, names, unseen or Counter())

@@ -1,0 +1,135 @@
+"""What one item is: the columns of a row or the shape of an image.
+
+A schema is inferred from data or written by hand, travels in the bundle, and is the only thing that
+training and service know of an item.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from elbound.errors import SchemaError
+
+ColumnKind = Literal["numeric", "boolean", "categorical", "datetime"]
+ResizeMode = Literal["fit", "crop", "stretch"]
+
+MAX_NAMES_IN_MESSAGE = 8
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Column(_Frozen):
+    """One feature of a row.
+
+    `levels` are the known values of a categorical column, most frequent first; every other value is the
+    level `other`, numbered `len(levels)`. `nullable` says that training saw missing cells in it.
+    """
+
+    name: str
+    kind: ColumnKind
+    levels: tuple[str, ...] = ()
+    nullable: bool = False
+
+
+class IgnoredColumn(_Frozen):
+    """A column that is read and not scored, and why."""
+
+    name: str
+    reason: str
+
+
+class TableSchema(_Frozen):
+    """The columns of a row, in the order of the event tensor; `event` is `(d,)`."""
+
+    kind: Literal["table"] = "table"
+    columns: tuple[Column, ...] = Field(min_length=1)
+    ignored: tuple[IgnoredColumn, ...] = ()
+    id_column: str | None = None
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "TableSchema":
+        names = [column.name for column in self.columns]
+        doubled = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+        if doubled:
+            raise ValueError(f"columns appear twice: {list_names(sorted(doubled))}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        return (len(self.columns),)
+
+    def check_names(self, names: Iterable[str], *, where: str | None = None) -> None:
+        """Raise SchemaError that names the missing and the unknown columns of `names`."""
+        received = list(names)
+        optional = {column.name for column in self.ignored} | {self.id_column}
+        missing = sorted(set(self.names) - set(received), key=self.names.index)
+        unknown = [name for name in dict.fromkeys(received) if name not in self.names and name not in optional]
+        doubled = sorted({name for name in received if received.count(name) > 1}) if _doubled(received) else []
+        parts = [
+            f"{label}: {list_names(found)}"
+            for label, found in (("missing", missing), ("unknown", unknown), ("given twice", doubled))
+            if found
+        ]
+        if parts:
+            raise SchemaError(f"columns are not those of the model; {'; '.join(parts)}", where=where)
+
+
+class ImageSchema(_Frozen):
+    """The shape of an image after decoding; `event` is `(channels, height, width)`.
+
+    `bits` is 16 where training saw 16-bit grey images: 8-bit ones are then scaled by 257.
+    `decoder` pins the library and the filter that training and service share.
+    """
+
+    kind: Literal["image"] = "image"
+    height: int = Field(ge=1, le=4096)
+    width: int = Field(ge=1, le=4096)
+    channels: Literal[1, 3]
+    bits: Literal[8, 16] = 8
+    resize: ResizeMode = "fit"
+    decoder: Literal["pillow-bilinear"] = "pillow-bilinear"
+
+    @property
+    def event(self) -> tuple[int, int, int]:
+        return (self.channels, self.height, self.width)
+
+
+Schema = Annotated[TableSchema | ImageSchema, Field(discriminator="kind")]
+_SCHEMA: TypeAdapter[TableSchema | ImageSchema] = TypeAdapter(Schema)
+
+
+def read_schema(path: Path) -> TableSchema | ImageSchema:
+    """The schema written in a JSON file; SchemaError names the field that is wrong."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SchemaError(f"{path} cannot be read as JSON: {error}", where=str(path)) from error
+    if isinstance(document, dict):
+        document.setdefault("kind", "table" if "columns" in document else "image")
+    try:
+        return _SCHEMA.validate_python(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise SchemaError(f"{path}: {field}: {first['msg']}", where=field or str(path)) from error
+
+
+def list_names(names: Iterable[str]) -> str:
+    """The first few names, quoted, and how many more there are."""
+    names = list(names)
+    shown = ", ".join(repr(name if len(name) <= 80 else name[:77] + "...") for name in names[:MAX_NAMES_IN_MESSAGE])
+    rest = len(names) - MAX_NAMES_IN_MESSAGE
+    return f"{shown} and {rest:,} more" if rest > 0 else shown
+
+
+def _doubled(names: list[str]) -> bool:
+    return len(set(names)) < len(names)

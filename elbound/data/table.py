@@ -1,0 +1,136 @@
+"""From raw rows to one float64 tensor and back; the levels and the gaps of each column are learned here."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from elbound.data.cells import Cells, read_column
+from elbound.data.infer import frequent_levels
+from elbound.data.items import TensorItems, keep_readable
+from elbound.data.schema import Column, TableSchema
+from elbound.errors import ItemError, SchemaError
+
+Rows = Sequence[Mapping[str, object] | Sequence[object]]
+
+
+class TablePreprocessor:
+    """Turns rows into the event tensor of `schema`: float64 `(n, d)`, NaN where a cell is missing.
+
+    Numbers stay in their own units (each view standardises in float64 before it casts to float32);
+    booleans are 0 and 1, categories the number of their level with `len(levels)` for every other value.
+    """
+
+    def __init__(self, schema: TableSchema) -> None:
+        self.schema = schema
+
+    @classmethod
+    def fit(cls, schema: TableSchema, table: pa.Table) -> "TablePreprocessor":
+        """Learn levels (where the schema gives none) and which columns have gaps, from the rows of train."""
+        columns = [_fit_column(column, table.column(column.name)) for column in schema.columns]
+        return cls(schema.model_copy(update={"columns": tuple(columns)}))
+
+    def to_tensor(self, table: pa.Table) -> TensorItems:
+        """Items of a table whose column names are checked; raises SchemaError."""
+        self.schema.check_names(table.column_names)
+        cells = {name: table.column(name) for name in self.schema.names}
+        names = table.column(self.schema.id_column) if self.schema.id_column in table.column_names else None
+        return self._read(cells, table.num_rows, names=None if names is None else [str(n) for n in names])
+
+    def rows_to_tensor(self, rows: Rows) -> TensorItems:
+        """Items of JSON rows: objects by column name, or arrays in the schema's order.
+
+        An object may leave out a column in which training saw gaps; it counts as missing. Any other
+        difference is the error of that row alone.
+        """
+        errors: dict[int, ItemError] = {}
+        blank = [None] * len(self.schema.columns)
+        aligned = [self._align(row, index, errors) or blank for index, row in enumerate(rows)]
+        by_column = zip(*aligned, strict=True) if rows else [()] * len(blank)
+        cells: dict[str, Cells] = dict(zip(self.schema.names, by_column, strict=True))
+        identifier = self.schema.id_column
+        names = None
+        if identifier is not None:
+            names = [str(row.get(identifier, i)) if isinstance(row, Mapping) else str(i) for i, row in enumerate(rows)]
+        return self._read(cells, len(rows), errors=errors, names=names)
+
+    def array_to_tensor(self, array: np.ndarray) -> TensorItems:
+        """Items of a numeric array `(n, d)` in the schema's order of columns."""
+        d = len(self.schema.columns)
+        if array.ndim != 2 or array.shape[1] != d:
+            raise SchemaError(f"expected an array of shape (n, {d}), but got {array.shape}")
+        if array.dtype.kind not in "fiub":
+            raise SchemaError(f"expected an array of numbers, but got dtype {array.dtype}")
+        array = array.astype(np.float64)
+        cells = {name: pa.chunked_array([array[:, i]]) for i, name in enumerate(self.schema.names)}
+        return self._read(cells, len(array))
+
+    def from_tensor(self, x: torch.Tensor) -> dict[str, list[object]]:
+        """Cells by column name from `x` `(n, d)`: numbers, booleans, level names; None where missing."""
+        return {
+            column.name: [_cell(column, value) for value in x[:, i].tolist()]
+            for i, column in enumerate(self.schema.columns)
+        }
+
+    def _read(
+        self,
+        cells: Mapping[str, Cells],
+        n: int,
+        *,
+        errors: dict[int, ItemError] | None = None,
+        names: Sequence[str] | None = None,
+    ) -> TensorItems:
+        errors = {} if errors is None else errors
+        x = np.empty((n, len(self.schema.columns)))
+        unseen: Counter[str] = Counter()
+        for i, column in enumerate(self.schema.columns):
+            found = read_column(column, cells[column.name])
+            x[:, i] = found.values
+            if found.unseen:
+                unseen[column.name] += found.unseen
+            for row, message in found.errors.items():
+                errors.setdefault(row, ItemError(message, code="cell_invalid", where=column.name))
+        return keep_readable(torch.from_numpy(x), errors, names=names, unseen=unseen)
+
+    def _align(
+        self, row: Mapping[str, object] | Sequence[object], index: int, errors: dict[int, ItemError]
+    ) -> list[object] | None:
+        try:
+            if isinstance(row, Mapping):
+                return self._align_object(row)
+            if isinstance(row, list | tuple):
+                if len(row) != len(self.schema.columns):
+                    raise SchemaError(f"has {len(row):,} cells, expected {len(self.schema.columns):,}")
+                return list(row)
+            raise SchemaError(f"must be an object or an array. Got {type(row).__name__} instead")
+        except SchemaError as error:
+            errors[index] = ItemError(error.message, code=error.code, where=f"row {index}")
+            return None
+
+    def _align_object(self, row: Mapping[str, object]) -> list[object]:
+        cells = [row.get(name) for name in self.schema.names]
+        if len(row) != len(cells) or any(name not in row for name in self.schema.names):
+            gaps = [column.name for column in self.schema.columns if column.nullable]
+            self.schema.check_names([*row, *(name for name in gaps if name not in row)])
+        return cells
+
+
+def _fit_column(column: Column, cells: pa.ChunkedArray) -> Column:
+    levels = column.levels
+    if column.kind == "categorical" and not levels:
+        levels = frequent_levels(cells)
+    column = column.model_copy(update={"levels": levels})
+    gaps = bool(np.isnan(read_column(column, cells).values).any())
+    return column.model_copy(update={"nullable": column.nullable or gaps})
+
+
+def _cell(column: Column, value: float) -> object:
+    if np.isnan(value):
+        return None
+    if column.kind == "boolean":
+        return value >= 0.5
+    if column.kind == "categorical":
+        return column.levels[int(value)] if int(value) < len(column.levels) else "other"
+    return value

@@ -1,0 +1,94 @@
+"""A detector: views of an item -> models -> scores. Its state is all that the bundle's weights hold."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from elbound.bounds import bound_terms, fixed_noise
+from elbound.data.schema import ImageSchema, TableSchema
+from elbound.models import MODELS, ModelSpec
+from elbound.scores import SCORES
+from elbound.views import build_view
+
+CPU_CHUNK_VALUES = 1 << 18
+CUDA_CHUNK_VALUES = 1 << 24
+MIN_CHUNK, MAX_CHUNK, MAX_CUDA_CHUNK = 16, 1024, 8192
+
+
+class DetectorSpec(BaseModel):
+    """What rebuilds a detector around its weights: one entry for each model, the first view's first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: tuple[ModelSpec, ...] = Field(min_length=1)
+    scores: tuple[str, ...] = tuple(SCORES)
+
+
+class Member(nn.Module):
+    """One view, the model that sees it, its stored noise `(K, 1, latent)` and its scores."""
+
+    noise: Tensor
+
+    def __init__(self, spec: ModelSpec, schema: TableSchema | ImageSchema, score_names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.spec = spec
+        self.view = build_view(spec.view, schema)
+        self.model = MODELS[spec.name](spec, schema)
+        self.register_buffer("noise", torch.zeros(spec.samples, 1, spec.latent))
+        self.scores = nn.ModuleList(SCORES[name]() for name in score_names)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The member's scores of events `(n, *event)`, each `(n,)`."""
+        seen = self.view(x)
+        terms = bound_terms(self.model, seen.expand(self.spec.nets, *seen.shape), self.noise)
+        return [score(self.model, terms) for score in self.scores]
+
+
+class Detector(nn.Module):
+    """All members; `score_names` are plain for the first view and carry the view's name for the others."""
+
+    def __init__(self, spec: DetectorSpec, schema: TableSchema | ImageSchema) -> None:
+        super().__init__()
+        self.spec = spec
+        self.members = nn.ModuleList(Member(model, schema, spec.scores) for model in spec.models)
+        views = [model.view for model in spec.models]
+        self.score_names = tuple(
+            name if i == 0 else f"{view}.{name}" for i, view in enumerate(views) for name in spec.scores
+        )
+        self.units = {name: SCORES[name.rpartition(".")[2]].unit for name in self.score_names}
+        values = max(model.samples * model.nets * _row_values(model, schema) for model in spec.models)
+        self.cpu_chunk = max(MIN_CHUNK, min(MAX_CHUNK, CPU_CHUNK_VALUES // values))
+        self.cuda_chunk = max(MIN_CHUNK, min(MAX_CUDA_CHUNK, CUDA_CHUNK_VALUES // values))
+
+    def each(self) -> Iterator[Member]:
+        """The members, typed."""
+        return (member for member in self.members if isinstance(member, Member))
+
+    def draw_noise(self, *, seed: int) -> None:
+        """Draw each member's noise, once, before it is fitted."""
+        for i, member in enumerate(self.each()):
+            member.noise.copy_(fixed_noise(member.spec.samples, member.spec.latent, seed=seed + i))
+
+    @torch.inference_mode()
+    def forward(self, x: Tensor, device: torch.device) -> Tensor:
+        """Scores of events `(n, *event)`, float64 `(n, scores)` in the order of `score_names`, on `device`.
+
+        Works through chunks whose activations fit the cache; only one chunk is on the device at a time.
+        """
+        chunk = self.cpu_chunk if device.type == "cpu" else self.cuda_chunk
+        out = torch.empty(len(x), len(self.score_names), dtype=torch.float64, device=device)
+        for start in range(0, len(x), chunk):
+            rows = x[start : start + chunk].to(device)
+            columns = [score for member in self.each() for score in member(rows)]
+            out[start : start + chunk] = torch.stack(columns, 1)
+        return out
+
+
+def _row_values(spec: ModelSpec, schema: TableSchema | ImageSchema) -> int:
+    """About how many activations one sample of one item needs in the widest layer."""
+    if isinstance(schema, TableSchema):
+        return max(spec.width, 2 * len(schema.columns))
+    return 32 * math.prod(schema.event[1:])

@@ -1,0 +1,200 @@
+"""VAEDetector: the scikit-learn face of the same steps as the command."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from elbound.bundle import Manifest
+from elbound.data.infer import infer_schema
+from elbound.data.schema import Column, ImageSchema, TableSchema
+from elbound.errors import DataError
+from elbound.fit.detector import DetectorConfig, fit_detector
+
+
+class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+    """Outlier detector that scores by the negative ELBO of a variational autoencoder.
+
+    Trained on normal items, calibrated on some of them that it holds out: `predict` then raises a false
+    alarm on a share of at most `alpha` of new normal items.
+
+    Parameters
+    ----------
+    alpha : float in (0, 1)
+        The false-alarm rate of `predict`.
+    steps, batch_items, learning_rate, latent, width : optional
+        Override the rules that choose them from the data.
+    device : "auto", "cpu" or "cuda"
+    random_state : int
+        Fixed by default: two fits on the same data on a CPU agree bit for bit.
+
+    Attributes
+    ----------
+    scorer_ : Scorer
+        The fitted detector with its calibration.
+    offset_ : float
+        `decision_function = score_samples - offset_`; minus the threshold. So low that nothing is an
+        outlier where too few items calibrate for `alpha`.
+    n_features_in_, feature_names_in_
+        As in scikit-learn, for tables.
+
+    Directions are scikit-learn's: `score_samples` and `decision_function` are larger for normal items.
+    Input is an array `(n, d)` (NaN is a missing cell), a DataFrame or Arrow table whose columns are numbers,
+    booleans or categories, or images as integer arrays `(n, height, width[, channels])`.
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 0.05,
+        steps: int | None = None,
+        batch_items: int | None = None,
+        learning_rate: float | None = None,
+        latent: int | None = None,
+        width: int | None = None,
+        device: str = "auto",
+        random_state: int = 0,
+    ) -> None:
+        self.alpha = alpha
+        self.steps = steps
+        self.batch_items = batch_items
+        self.learning_rate = learning_rate
+        self.latent = latent
+        self.width = width
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: object, y: object = None, *, groups: Sequence[object] | None = None) -> Self:  # noqa: ARG002
+        """Fit on normal items.
+
+        `groups` (one label an item) keeps items that belong together in one part of the split. Fewer than 20
+        items are fitted with a warning that no rate is promised. Raises DataError, FitError.
+        """
+        items, schema = self._training_items(X)
+        config = DetectorConfig(
+            name="vae-detector",
+            alpha=self.alpha,
+            seed=self.random_state,
+            device=self.device,
+            steps=self.steps,
+            batch_items=self.batch_items,
+            learning_rate=self.learning_rate,
+            latent=self.latent,
+            width=self.width,
+            groups=groups,
+            allow_tiny=True,
+        )
+        self.scorer_ = fit_detector(items, schema, config)
+        calibration = self.scorer_.calibration
+        if not calibration.held_out:
+            warnings.warn(
+                f"{len(items)} items are too few to hold any out: the thresholds come from training items "
+                "and no false-alarm rate is promised",
+                stacklevel=2,
+            )
+        threshold = calibration.verdict.threshold(self.alpha)
+        if threshold is None and calibration.held_out:
+            warnings.warn(
+                f"alpha = {self.alpha:g} does not resolve with {calibration.n} calibration items: nothing will be "
+                f"an outlier below alpha = {calibration.verdict.smallest_alpha:.3g}",
+                stacklevel=2,
+            )
+        self.offset_ = float(np.finfo(np.float64).min) / 2 if threshold is None else -threshold
+        return self
+
+    def score_samples(self, X: object) -> np.ndarray:
+        """The ELBO in nats, `(n,)`; larger is more normal."""
+        return -self._quantised_scores(X)
+
+    def decision_function(self, X: object) -> np.ndarray:
+        """`score_samples - offset_`, `(n,)`; negative exactly for outliers."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: object) -> np.ndarray:
+        """-1 for outliers, 1 for normal items, `(n,)`."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def p_values(self, X: object) -> np.ndarray:
+        """Conformal p-values of the verdict, `(n,)`; uniform or larger for normal items."""
+        check_is_fitted(self)
+        return self.scorer_.score_tensor(self._tensor(X)).p_value
+
+    def save(self, path: Path | str, *, force: bool = False) -> Manifest:
+        """Write a bundle that `elbound serve` and `Scorer.from_bundle` load."""
+        check_is_fitted(self)
+        return self.scorer_.save(path, force=force)
+
+    def _quantised_scores(self, X: object) -> np.ndarray:
+        check_is_fitted(self)
+        scored = self.scorer_.score_tensor(self._tensor(X))
+        return self.scorer_.calibration.verdict.on_grid(scored.score)
+
+    def _training_items(self, X: object) -> tuple[pa.Table | torch.Tensor, TableSchema | ImageSchema]:
+        table = _as_table(X)
+        if table is not None:
+            inferred = infer_schema(table)
+            for warning in inferred.warnings:
+                warnings.warn(warning, stacklevel=4)
+            self.n_features_in_ = table.num_columns
+            self.feature_names_in_ = np.array(table.column_names, dtype=object)
+            return table, inferred.schema
+        if _is_images(X):
+            images = np.asarray(X)
+            schema = _schema_of_images(images)
+            x = images.reshape(len(images), schema.height, schema.width, schema.channels).transpose(0, 3, 1, 2)
+            return torch.from_numpy(np.ascontiguousarray(x, dtype=np.int32)), schema
+        array = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2)
+        names = [f"x{i}" for i in range(array.shape[1])]
+        columns = tuple(Column(name=name, kind="numeric") for name in names)
+        return pa.table(dict(zip(names, array.T, strict=True))), TableSchema(columns=columns)
+
+    def _tensor(self, X: object) -> torch.Tensor:
+        table = _as_table(X)
+        if table is not None:
+            return self.scorer_.to_tensor(table).only()
+        if _is_images(X):
+            return self.scorer_.to_tensor(np.asarray(X)).only()
+        array = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
+        return self.scorer_.to_tensor(array).only()
+
+    def __sklearn_tags__(self):  # type: ignore[no-untyped-def]
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        return tags
+
+
+def _as_table(X: object) -> pa.Table | None:
+    """Arrow tables and DataFrames of any library that speaks Arrow's PyCapsule interface; else None."""
+    if isinstance(X, pa.Table):
+        return X
+    if hasattr(X, "__arrow_c_stream__") and hasattr(X, "columns"):
+        table = pa.table(X)
+        return table.select([name for name in table.column_names if not name.startswith("__index_level_")])
+    return None
+
+
+def _is_images(X: object) -> bool:
+    return isinstance(X, np.ndarray) and X.ndim in (3, 4)
+
+
+def _schema_of_images(images: np.ndarray) -> ImageSchema:
+    if images.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"images must be uint8 or uint16. Got dtype {images.dtype} instead")
+    channels = images.shape[3] if images.ndim == 4 else 1
+    if channels not in (1, 3):
+        raise DataError(f"images must have 1 or 3 channels in the last place. Got shape {images.shape} instead")
+    return ImageSchema(
+        height=images.shape[1],
+        width=images.shape[2],
+        channels=3 if channels == 3 else 1,
+        bits=8 if images.dtype == np.uint8 else 16,
+    )

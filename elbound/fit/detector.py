@@ -1,0 +1,175 @@
+"""The one path from items to a calibrated scorer, shared by the estimator and the command."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from elbound.bundle.manifest import (
+    Manifest,
+    TrainingRecord,
+    VerdictSpec,
+    clean_name,
+    new_version,
+    now_utc,
+    software_versions,
+)
+from elbound.calibration.calibration import Calibration
+from elbound.calibration.conformal import check_alpha
+from elbound.data.image import ImagePreprocessor
+from elbound.data.schema import ImageSchema, TableSchema
+from elbound.data.split import Split, everything, split_items
+from elbound.data.table import TablePreprocessor
+from elbound.detector import Detector, DetectorSpec
+from elbound.device import choose_device
+from elbound.errors import TooFewItems
+from elbound.fit.defaults import default_settings, default_spec
+from elbound.fit.loop import FitControls, FitHistory, FitSettings, fit_model
+from elbound.scorer import GOLDEN_ITEMS, Scorer
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """What may be asked of a fit; None leaves it to the rules of `fit/defaults.py`.
+
+    `groups` (one label an item) keeps items that belong together in one part. `allow_tiny` fits fewer than
+    20 items on all of them and promises no rate.
+    """
+
+    name: str = "model"
+    alpha: float = 0.01
+    seed: int = 0
+    device: str = "auto"
+    steps: int | None = None
+    batch_items: int | None = None
+    learning_rate: float | None = None
+    latent: int | None = None
+    width: int | None = None
+    checkpoint_steps: int | None = None
+    groups: Sequence[object] | None = field(default=None, repr=False)
+    allow_tiny: bool = False
+
+
+def fit_detector(
+    items: pa.Table | Tensor,
+    schema: TableSchema | ImageSchema,
+    config: DetectorConfig,
+    controls: FitControls | None = None,
+) -> Scorer:
+    """Split, preprocess, fit, score, calibrate.
+
+    `items` is a table with the schema's columns or decoded images `(n, channels, height, width)`. The
+    schema's levels and gaps, the scales and the weights see the train part alone. Raises DataError,
+    TooFewItems, FitError, Interrupted.
+    """
+    started = time.perf_counter()
+    check_alpha(config.alpha)
+    controls = controls or FitControls()
+    device = choose_device(config.device)
+    split = _split(len(items), config)
+    schema, x = _events(items, schema, split)
+    spec = _spec(schema, len(split.train), config)
+    settings = _settings(schema, len(split.train), config)
+    fingerprint = _fingerprint(x, split, spec, repr(settings))
+    detector = _new_detector(spec, schema, seed=config.seed).to(device)
+    history = FitHistory()
+    for member in detector.each():
+        member.view.fit(x[split.train])
+        history = fit_model(
+            member,
+            x[split.train],
+            x[split.validation],
+            settings,
+            seed=config.seed,
+            controls=replace(controls, fingerprint=fingerprint),
+        )
+    detector.eval().requires_grad_(False)
+    calibration = _calibrate(detector, x, split, device)
+    manifest = Manifest(
+        name=clean_name(config.name),
+        version=new_version(created := now_utc()),
+        created=created,
+        item=schema,
+        detector=spec,
+        verdict=VerdictSpec(rule=calibration.rule.name, alpha=config.alpha),
+        training=TrainingRecord(
+            items=len(items),
+            train=len(split.train),
+            validation=len(split.validation),
+            calibration=len(split.calibration),
+            held_out=split.held_out,
+            grouped=config.groups is not None,
+            seed=config.seed,
+            steps=settings.steps,
+            skipped_updates=history.skipped,
+            seconds=round(time.perf_counter() - started, 3),
+            device=device.type,
+            fingerprint=fingerprint,
+            history=tuple(history.rows),
+        ),
+        metrics={"validation_elbo": history.rows[-1]["validation_elbo"]},
+        software=software_versions(),
+    )
+    golden = x[split.calibration[:GOLDEN_ITEMS]]
+    return Scorer(manifest, detector, calibration, golden, device=device)
+
+
+def _split(n: int, config: DetectorConfig) -> Split:
+    try:
+        return split_items(n, seed=config.seed, groups=config.groups)
+    except TooFewItems:
+        if config.allow_tiny:
+            return everything(n)
+        raise
+
+
+def _events(
+    items: pa.Table | Tensor, schema: TableSchema | ImageSchema, split: Split
+) -> tuple[TableSchema | ImageSchema, Tensor]:
+    """The schema as train knows it and the events of all items."""
+    if isinstance(schema, TableSchema):
+        preprocessor = TablePreprocessor.fit(schema, items.take(pa.array(split.train)))
+        return preprocessor.schema, preprocessor.to_tensor(items).only()
+    assert isinstance(items, Tensor)
+    return schema, items.to(ImagePreprocessor(schema).dtype)
+
+
+def _spec(schema: TableSchema | ImageSchema, n: int, config: DetectorConfig) -> DetectorSpec:
+    spec = default_spec(schema, n)
+    chosen = {key: value for key in ("latent", "width") if (value := getattr(config, key)) is not None}
+    return spec.model_copy(update={"models": tuple(model.model_copy(update=chosen) for model in spec.models)})
+
+
+def _settings(schema: TableSchema | ImageSchema, n: int, config: DetectorConfig) -> FitSettings:
+    names = ("steps", "batch_items", "learning_rate", "checkpoint_steps")
+    chosen = {name: value for name in names if (value := getattr(config, name)) is not None}
+    return replace(default_settings(schema, n), **chosen)
+
+
+def _new_detector(spec: DetectorSpec, schema: TableSchema | ImageSchema, *, seed: int) -> Detector:
+    """Weights and noise from the seed alone; the caller's random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        detector = Detector(spec, schema)
+    detector.draw_noise(seed=seed)
+    return detector
+
+
+def _calibrate(detector: Detector, x: Tensor, split: Split, device: torch.device) -> Calibration:
+    joint, reference = (detector(x[part], device).cpu().numpy() for part in (split.calibration, split.validation))
+    return Calibration(detector.score_names, joint, reference, held_out=split.held_out)
+
+
+def _fingerprint(x: Tensor, split: Split, spec: DetectorSpec, settings: str) -> str:
+    """SHA-256 of the events, the split, the detector and the budget: what a checkpoint must agree with."""
+    digest = hashlib.sha256(np.ascontiguousarray(x.numpy()).data)
+    for part in (split.train, split.validation, split.calibration):
+        digest.update(np.ascontiguousarray(part).data)
+    digest.update(spec.model_dump_json().encode())
+    digest.update(settings.encode())
+    return digest.hexdigest()

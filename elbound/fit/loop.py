@@ -1,0 +1,203 @@
+"""The training loop, top to bottom."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from elbound.bounds import bound_terms, elbo
+from elbound.detector import Member
+from elbound.errors import FitError
+from elbound.fit.checkpoint import load_checkpoint, restore, save_checkpoint
+from elbound.fit.schedules import kl_weight, learning_rate
+
+MAX_SKIPS_IN_A_ROW = 20
+MAX_VALIDATION_ITEMS = 1000
+VALIDATIONS = 20
+NOTHING_STOPS: Callable[[], bool] = lambda: False  # noqa: E731
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """`learning_rate` is the peak; `kl_warmup_share` the share of the steps over which the KL comes in."""
+
+    steps: int
+    batch_items: int = 128
+    learning_rate: float = 2e-3
+    warmup_steps: int = 50
+    kl_warmup_share: float = 0.2
+    weight_decay: float = 0.01
+    clip_norm: float = 5.0
+    checkpoint_steps: int = 200
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the fit stands; nats an item. `validation_elbo` is the last that was measured."""
+
+    step: int
+    steps: int
+    loss: float
+    reconstruction: float
+    kl: float
+    validation_elbo: float
+
+
+@dataclass
+class FitControls:
+    """What the caller wants to see and to steer; `stop` is asked after each step."""
+
+    on_progress: Callable[[Progress], None] | None = None
+    stop: Callable[[], bool] = NOTHING_STOPS
+    checkpoint: Path | None = None
+    resume: bool = False
+    fingerprint: str = ""
+
+
+@dataclass
+class FitHistory:
+    """`rows`: step, loss, reconstruction, kl, validation_elbo, a row each validation; `skipped` updates."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    skipped: int = 0
+
+
+class Interrupted(FitError):
+    """The caller stopped the fit; a checkpoint was left where one was asked for."""
+
+    default_code = "interrupted"
+
+
+def fit_model(
+    member: Member, x: Tensor, validation: Tensor, settings: FitSettings, *, seed: int, controls: FitControls
+) -> FitHistory:
+    """Fit the member's model to events `x` `(n, *event)`; its view and noise are ready.
+
+    Each net sees its own batches. Raises FitError when updates keep failing, Interrupted when stopped.
+    """
+    device = member.noise.device
+    model = member.model.train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
+    )
+    batches = Batches(len(x), settings.batch_items, member.spec.nets, seed)
+    history = FitHistory()
+    first = 0
+    if controls.resume and controls.checkpoint is not None:
+        first = _resume(controls, model, optimizer, history)
+    skips_in_a_row = 0
+    for step in range(first, settings.steps):
+        index, generator = batches.at(step)
+        events = member.view(x[index.flatten()].to(device)).unflatten(0, index.shape)
+        noise = torch.randn((member.spec.nets, 1, index.shape[1], member.spec.latent), generator=generator)
+        rate = learning_rate(
+            step, steps=settings.steps, peak=settings.learning_rate, warmup_steps=settings.warmup_steps
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        weight = kl_weight(step, steps=settings.steps, warmup_share=settings.kl_warmup_share)
+        terms = model.loss(events, noise.to(device), kl_weight=weight)
+        optimizer.zero_grad(set_to_none=True)
+        terms.loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        loss, reconstruction, kl, size = torch.stack([*terms, norm]).detach().tolist()  # one sync with a GPU
+        if math.isfinite(loss) and math.isfinite(size):
+            optimizer.step()
+            skips_in_a_row = 0
+        else:
+            history.skipped += 1
+            skips_in_a_row += 1
+            if skips_in_a_row == MAX_SKIPS_IN_A_ROW:
+                raise FitError(
+                    f"the loss was not finite for {MAX_SKIPS_IN_A_ROW} steps in a row (step {step}); "
+                    "look for extreme values in the data or lower the learning rate"
+                )
+        done = step + 1
+        if done % max(1, settings.steps // VALIDATIONS) == 0 or done == settings.steps:
+            history.rows.append(
+                {
+                    "step": float(done),
+                    "loss": loss,
+                    "reconstruction": reconstruction,
+                    "kl": kl,
+                    "validation_elbo": validation_elbo(member, validation),
+                }
+            )
+        if controls.on_progress is not None:
+            last = history.rows[-1]["validation_elbo"] if history.rows else math.nan
+            controls.on_progress(Progress(done, settings.steps, loss, reconstruction, kl, last))
+        stopping = controls.stop()
+        if controls.checkpoint is not None and (stopping or done % settings.checkpoint_steps == 0):
+            save_checkpoint(
+                controls.checkpoint, model, optimizer,
+                step=done, fingerprint=controls.fingerprint, history=history.rows,
+            )  # fmt: skip
+        if stopping:
+            raise Interrupted(f"stopped after step {done} of {settings.steps}", where=str(controls.checkpoint))
+    model.eval()
+    return history
+
+
+@torch.no_grad()
+def validation_elbo(member: Member, validation: Tensor) -> float:
+    """Mean ELBO in nats of at most `MAX_VALIDATION_ITEMS` validation items, with the stored noise."""
+    seen = member.view(validation[:MAX_VALIDATION_ITEMS].to(member.noise.device))
+    total = 0.0
+    for chunk in seen.split(128):
+        terms = bound_terms(member.model, chunk.expand(member.spec.nets, *chunk.shape), member.noise)
+        total += float(elbo(terms).mean(0).sum())
+    return total / max(1, len(seen))
+
+
+class Batches:
+    """Which items each net sees at a step, as a pure function of the seed and the step.
+
+    Every net goes through its own permutation of the `n` items in each epoch; what does not fill a batch
+    is left for the next.
+    """
+
+    def __init__(self, n: int, batch_items: int, nets: int, seed: int) -> None:
+        self.n = n
+        self.size = min(n, batch_items)
+        self.nets = nets
+        self.seed = seed
+        self.epoch = -1
+        self.orders = torch.empty(nets, 0, dtype=torch.long)
+
+    def at(self, step: int) -> tuple[Tensor, torch.Generator]:
+        """Items `(nets, batch)` and the generator of the step's noise."""
+        epoch, place = divmod(step, self.n // self.size)
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.orders = torch.stack(
+                [
+                    torch.randperm(self.n, generator=_generator(self.seed, 1, epoch * self.nets + net))
+                    for net in range(self.nets)
+                ]
+            )
+        index = self.orders[:, place * self.size : (place + 1) * self.size]
+        return index, _generator(self.seed, 2, step)
+
+
+def _generator(seed: int, stream: int, number: int) -> torch.Generator:
+    """An independent generator for each (seed, stream, number); 2^40 numbers a stream."""
+    return torch.Generator().manual_seed(((seed * 4 + stream) << 40) % (1 << 63) + number)
+
+
+def _resume(
+    controls: FitControls, model: torch.nn.Module, optimizer: torch.optim.Optimizer, history: FitHistory
+) -> int:
+    assert controls.checkpoint is not None
+    checkpoint = load_checkpoint(controls.checkpoint)
+    if checkpoint.fingerprint != controls.fingerprint:
+        raise FitError(
+            f"{controls.checkpoint} belongs to other data or settings; resume with the same ones, "
+            "or train without --resume",
+            where=str(controls.checkpoint),
+        )
+    restore(checkpoint, model, optimizer)
+    history.rows.extend(checkpoint.history)
+    return checkpoint.step

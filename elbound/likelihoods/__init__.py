@@ -1,0 +1,1 @@
+"""p(x|z): what the decoder's numbers mean."""

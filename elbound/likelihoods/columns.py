@@ -1,0 +1,75 @@
+"""One likelihood for each column of a table, by its kind."""
+
+import torch
+from torch import Tensor, nn
+
+from elbound.data.schema import TableSchema
+from elbound.likelihoods.base import Likelihood
+from elbound.likelihoods.discrete import Bernoulli, Categorical
+from elbound.likelihoods.gaussian import PredictedGaussian
+
+
+class ColumnsLikelihood(Likelihood):
+    """Numbers and datetimes are Gaussian with predicted variance, booleans Bernoulli, categories categorical.
+
+    The event keeps the schema's order of columns; inside, the columns are taken kind by kind.
+    """
+
+    order: Tensor
+    inverse: Tensor
+
+    def __init__(self, schema: TableSchema, *, variance_floor: float, novelty: float) -> None:
+        super().__init__()
+        kinds = ["numeric" if column.kind == "datetime" else column.kind for column in schema.columns]
+        places = {kind: [i for i, k in enumerate(kinds) if k == kind] for kind in ("numeric", "boolean", "categorical")}
+        self.parts = nn.ModuleList()
+        self.widths: list[int] = []
+        if places["numeric"]:
+            self._add(PredictedGaussian(len(places["numeric"]), variance_floor), len(places["numeric"]))
+        if places["boolean"]:
+            self._add(Bernoulli(len(places["boolean"])), len(places["boolean"]))
+        if places["categorical"]:
+            levels = tuple(len(schema.columns[i].levels) for i in places["categorical"])
+            self._add(Categorical(levels, novelty), len(levels))
+        self.parameter_shape = (sum(self.parameter_widths),)
+        order = torch.tensor([*places["numeric"], *places["boolean"], *places["categorical"]])
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("inverse", torch.argsort(order), persistent=False)
+
+    @property
+    def parameter_widths(self) -> list[int]:
+        return [part.parameter_shape[0] for part in self._likelihoods()]
+
+    def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
+        if len(self.parts) == 1:
+            return self._likelihoods()[0].log_prob(parameters, x)
+        return self._join([part.log_prob(p, v) for part, p, v in self._pieces(parameters, x)])
+
+    def prediction(self, parameters: Tensor, x: Tensor) -> Tensor:
+        if len(self.parts) == 1:
+            return self._likelihoods()[0].prediction(parameters, x)
+        return self._join([part.prediction(p, v) for part, p, v in self._pieces(parameters, x)])
+
+    def error(self, prediction: Tensor, x: Tensor) -> Tensor:
+        if len(self.parts) == 1:
+            return self._likelihoods()[0].error(prediction, x)
+        predictions = prediction[..., self.order].split(self.widths, -1)
+        values = x[..., self.order].split(self.widths, -1)
+        return self._join(
+            [part.error(p, v) for part, p, v in zip(self._likelihoods(), predictions, values, strict=True)]
+        )
+
+    def _add(self, part: Likelihood, width: int) -> None:
+        self.parts.append(part)
+        self.widths.append(width)
+
+    def _likelihoods(self) -> list[Likelihood]:
+        return [part for part in self.parts if isinstance(part, Likelihood)]
+
+    def _pieces(self, parameters: Tensor, x: Tensor) -> list[tuple[Likelihood, Tensor, Tensor]]:
+        values = x[..., self.order].split(self.widths, -1)
+        pieces = parameters.split(self.parameter_widths, -1)
+        return list(zip(self._likelihoods(), pieces, values, strict=True))
+
+    def _join(self, terms: list[Tensor]) -> Tensor:
+        return torch.cat(terms, -1)[..., self.inverse]

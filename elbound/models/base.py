@@ -1,0 +1,57 @@
+"""The contract of a model and the plain values that rebuild it."""
+
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from elbound.bounds import Posterior
+from elbound.likelihoods.base import Likelihood
+from elbound.priors import Prior
+
+
+class ModelSpec(BaseModel):
+    """Everything but the weights that is needed to rebuild a model; kept in the manifest.
+
+    `variance_floor` and the latent's size are in units of the view; `novelty` is the probability of a
+    category that training never saw; `samples` is the K of the stored noise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["vae"] = "vae"
+    view: str
+    nets: int = Field(default=1, ge=1, le=64)
+    latent: int = Field(ge=1, le=4096)
+    width: int = Field(default=128, ge=1, le=65_536)
+    samples: int = Field(default=8, ge=1, le=1024)
+    prior: str = "standard_normal"
+    variance_floor: float = Field(default=0.01, gt=0)
+    novelty: float = Field(default=0.01, gt=0, lt=1)
+
+
+class LossTerms(NamedTuple):
+    """`loss` to minimise, and its halves in nats an item averaged over batch and nets (scalars)."""
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+
+
+class Model(nn.Module):
+    """A variational model of events; every tensor has the nets first."""
+
+    likelihood: Likelihood
+    prior: Prior
+
+    def encode(self, x: Tensor) -> Posterior:
+        """q(z|x) for `x` `(nets, n, *event)`, NaN where a cell is missing."""
+        raise NotImplementedError
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The likelihood's parameters for `z` `(nets, K, n, latent)`."""
+        raise NotImplementedError
+
+    def loss(self, x: Tensor, noise: Tensor, *, kl_weight: float) -> LossTerms:
+        """What training minimises on a batch `(nets, n, *event)` with noise `(nets, 1, n, latent)`."""
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""Encoders and decoders: batched multilayer perceptrons for tables, convolutions for images."""

@@ -1,0 +1,72 @@
+"""Convolution stacks for images of any size: stride-2 convolutions down, transposed ones up."""
+
+import itertools
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+WIDTHS = (32, 64, 128)
+
+
+def depth(height: int, width: int) -> int:
+    """How often the sides are halved: down to about 4 pixels, at most three times."""
+    return max(0, min(len(WIDTHS), int(math.log2(max(1.0, min(height, width) / 4)))))
+
+
+class ConvEncoder(nn.Module):
+    """`(n, channels, height, width)` to `(n, outputs)`."""
+
+    def __init__(self, channels: int, height: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, WIDTHS[0], 3, padding=1)
+        sizes = _sizes(height, width)
+        widths = _widths(height, width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.GroupNorm(8, narrow), nn.SiLU(), nn.Conv2d(narrow, wide, 3, stride=2, padding=1))
+            for narrow, wide in itertools.pairwise(widths)
+        )
+        self.norm = nn.GroupNorm(8, widths[-1])
+        self.head = nn.Linear(widths[-1] * math.prod(sizes[-1]), outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.stem(x)
+        for block in self.blocks:
+            hidden = block(hidden)
+        head: Tensor = self.head(functional.silu(self.norm(hidden)).flatten(1))
+        return head
+
+
+class ConvDecoder(nn.Module):
+    """`(n, latent)` to `(n, channels, height, width)`; odd sides are cropped on the way up."""
+
+    def __init__(self, latent: int, channels: int, height: int, width: int) -> None:
+        super().__init__()
+        self.sizes = _sizes(height, width)
+        widths = _widths(height, width)
+        self.first = nn.Linear(latent, widths[-1] * math.prod(self.sizes[-1]))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.GroupNorm(8, wide), nn.SiLU(), nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1))
+            for narrow, wide in zip(widths[-2::-1], widths[:0:-1], strict=True)
+        )
+        self.norm = nn.GroupNorm(8, widths[0])
+        self.last = nn.Conv2d(widths[0], channels, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        hidden = self.first(z).unflatten(1, (-1, *self.sizes[-1]))
+        for block, (height, width) in zip(self.blocks, self.sizes[-2::-1], strict=True):
+            hidden = block(hidden)[..., :height, :width]
+        last: Tensor = self.last(functional.silu(self.norm(hidden)))
+        return last
+
+
+def _sizes(height: int, width: int) -> list[tuple[int, int]]:
+    sizes = [(height, width)]
+    for _ in range(depth(height, width)):
+        sizes.append((math.ceil(sizes[-1][0] / 2), math.ceil(sizes[-1][1] / 2)))
+    return sizes
+
+
+def _widths(height: int, width: int) -> tuple[int, ...]:
+    """Channels at each size; the full size is as wide as the first halving."""
+    return (WIDTHS[0], *WIDTHS[: depth(height, width)])

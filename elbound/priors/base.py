@@ -1,0 +1,23 @@
+"""The contract of a prior p(z)."""
+
+from torch import Tensor, nn
+
+
+class Prior(nn.Module):
+    """A distribution over the latent, `latent` dimensions for each of `nets` nets. All terms are in nats."""
+
+    def __init__(self, nets: int, latent: int) -> None:
+        super().__init__()
+        self.nets = nets
+        self.latent = latent
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z), from `(nets, K, n, latent)` to `(nets, K, n)`."""
+        raise NotImplementedError
+
+    def kl(self, mu: Tensor, logvar: Tensor) -> Tensor | None:
+        """KL(N(mu, exp(logvar)) || p) for each dimension: all shapes are `(nets, n, latent)`.
+
+        None where there is no closed form; the bounds then use the samples.
+        """
+        raise NotImplementedError

@@ -1,0 +1,167 @@
+"""A loaded model: items in, scores and p-values out. The one path of training, service and bulk."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from elbound.bundle import BundleContent, Manifest, load_bundle, save_bundle
+from elbound.calibration.calibration import Calibration, ScoredItems
+from elbound.calibration.fusion import SingleScore
+from elbound.data.formats import RawTable
+from elbound.data.image import DEFAULT_MAX_PIXELS, ImagePreprocessor
+from elbound.data.items import TensorItems
+from elbound.data.schema import ImageSchema, TableSchema
+from elbound.data.table import Rows, TablePreprocessor
+from elbound.detector import Detector
+from elbound.device import choose_device
+from elbound.errors import BundleCorrupt, GoldenMismatch, SchemaError
+
+GOLDEN_ITEMS = 8
+GOLDEN_TOLERANCE = 1e-3
+"""Largest difference of a golden score, relative to its own size or to 1."""
+
+Items: TypeAlias = "pa.Table | RawTable | np.ndarray | Rows"
+
+
+class Scorer:
+    """A detector with its preprocessing and calibration, on one device.
+
+    Scores are a fixed function of the item: no randomness, no dependence on the other items of a batch
+    (up to float32 rounding, about 1e-6 of a score's terms).
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        detector: Detector,
+        calibration: Calibration,
+        golden: Tensor,
+        *,
+        device: torch.device,
+    ) -> None:
+        self.manifest = manifest
+        self.detector = detector.to(device).eval().requires_grad_(False)
+        self.calibration = calibration
+        self.golden = golden
+        self.device = device
+        self.table = TablePreprocessor(manifest.item) if isinstance(manifest.item, TableSchema) else None
+        self.image = ImagePreprocessor(manifest.item) if isinstance(manifest.item, ImageSchema) else None
+
+    @classmethod
+    def from_bundle(cls, path: Path | str, *, device: str = "auto") -> "Scorer":
+        """Load a bundle, check its hashes and re-score its golden rows.
+
+        Raises BundleError, BundleCorrupt (names the file), GoldenMismatch.
+        """
+        content = load_bundle(Path(path))
+        try:
+            detector = Detector(content.manifest.detector, content.manifest.item)
+            detector.load_state_dict(content.weights)
+            calibration = Calibration(
+                detector.score_names,
+                content.calibration["calibration_scores"].numpy(),
+                content.calibration["reference_scores"].numpy(),
+                rule=SingleScore(content.manifest.verdict.rule),
+                held_out=content.manifest.training.held_out,
+            )
+            golden, expected = content.golden["x"], content.golden["scores"]
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise BundleCorrupt(f"{path} does not hold the model of its manifest: {error}", where=str(path)) from error
+        scorer = cls(content.manifest, detector, calibration, golden, device=choose_device(device))
+        scorer.check_golden(expected)
+        return scorer
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    @property
+    def schema(self) -> TableSchema | ImageSchema:
+        return self.manifest.item
+
+    @property
+    def alpha(self) -> float:
+        """The bundle's default false-alarm rate."""
+        return self.manifest.verdict.alpha
+
+    def to_tensor(self, items: Items) -> TensorItems:
+        """Items as the event tensor of the schema.
+
+        For a table: an Arrow table, raw rows, a numeric array `(n, d)` or a list of JSON rows. For images:
+        an integer array `(n, height, width[, channels])`; encoded files go through `images_to_tensor`.
+        Raises SchemaError where the whole upload cannot be what the model scores.
+        """
+        if self.image is not None:
+            if isinstance(items, np.ndarray):
+                return self.image.array_to_tensor(items)
+            raise SchemaError(f"{self.name} scores images. Got rows of a table instead")
+        assert self.table is not None
+        if isinstance(items, RawTable):
+            return items.to_tensor(self.table)
+        if isinstance(items, pa.Table):
+            return self.table.to_tensor(items)
+        if isinstance(items, np.ndarray):
+            return self.table.array_to_tensor(items)
+        return self.table.rows_to_tensor(items)
+
+    def images_to_tensor(
+        self,
+        files: Sequence[bytes],
+        *,
+        names: Sequence[str] | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> TensorItems:
+        """Encoded images as the event tensor; one that cannot be read is the error of that item."""
+        if self.image is None:
+            raise SchemaError(f"{self.name} scores rows of a table. Got images instead")
+        return self.image.to_tensor(files, names=names, max_pixels=max_pixels)
+
+    def raw_scores(self, x: Tensor) -> np.ndarray:
+        """Scores of events `(n, *event)`: float64 `(n, scores)` in the order of `detector.score_names`."""
+        if tuple(x.shape[1:]) != self.schema.event:
+            raise SchemaError(f"expected events of shape {('n', *self.schema.event)}, but got {tuple(x.shape)}")
+        scores: np.ndarray = self.detector(x, self.device).cpu().numpy()
+        return scores
+
+    def score_tensor(self, x: Tensor) -> ScoredItems:
+        """Scores and p-values of events `(n, *event)`."""
+        columns = self.raw_scores(x).T
+        return self.calibration.judge(dict(zip(self.detector.score_names, columns, strict=True)))
+
+    def check_golden(self, expected: Tensor) -> None:
+        """Raise GoldenMismatch where the golden rows do not score as they did when the bundle was written."""
+        found = torch.from_numpy(self.raw_scores(self.golden))
+        difference = (found - expected).abs() / expected.abs().clamp(min=1.0)
+        worst = float(difference.nan_to_num(nan=torch.inf).max())
+        if worst > GOLDEN_TOLERANCE:
+            raise GoldenMismatch(
+                f"{self.name} {self.version} scores its golden rows {worst:.2g} off (relative; at most "
+                f"{GOLDEN_TOLERANCE:g}): this machine or these library versions compute something else",
+                where="golden.safetensors",
+            )
+
+    def save(self, path: Path | str, *, force: bool = False, report: dict[str, bytes] | None = None) -> Manifest:
+        """Write the bundle and re-score it from disk before success is reported. Raises BundleError."""
+        content = BundleContent(
+            manifest=self.manifest,
+            weights=self.detector.state_dict(),
+            calibration={
+                "calibration_scores": torch.from_numpy(self.calibration.calibration_scores),
+                "reference_scores": torch.from_numpy(self.calibration.reference_scores),
+                "verdict_scores": torch.from_numpy(self.calibration.verdict.sorted_scores),
+            },
+            golden={"x": self.golden, "scores": torch.from_numpy(self.raw_scores(self.golden))},
+            report=report or {},
+        )
+        manifest = save_bundle(content, Path(path), force=force)
+        Scorer.from_bundle(path, device=str(self.device))
+        return manifest

@@ -1,0 +1,47 @@
+"""Scores from the bounds on log p(x)."""
+
+from torch import Tensor
+
+from elbound.bounds import BoundTerms, elbo, iwae
+from elbound.models.base import Model
+from elbound.scores.base import Score
+
+
+class NegativeELBO(Score):
+    """-ELBO = reconstruction + kl, in nats: the verdict's score."""
+
+    name = "negative_elbo"
+    unit = "nats"
+
+    def forward(self, model: Model, terms: BoundTerms) -> Tensor:  # noqa: ARG002 - the contract
+        return -elbo(terms).mean(0)
+
+
+class Reconstruction(Score):
+    """-E_q[log p(x|z)] in nats: how badly the item is explained by its own latent."""
+
+    name = "reconstruction"
+    unit = "nats"
+
+    def forward(self, model: Model, terms: BoundTerms) -> Tensor:  # noqa: ARG002 - the contract
+        return terms.reconstruction.mean(0)
+
+
+class KL(Score):
+    """KL(q(z|x) || p(z)) in nats: how unusual the latent is."""
+
+    name = "kl"
+    unit = "nats"
+
+    def forward(self, model: Model, terms: BoundTerms) -> Tensor:  # noqa: ARG002 - the contract
+        return terms.rate.mean(0)
+
+
+class NegativeIWAE(Score):
+    """-IWAE_K in nats: a tighter bound on -log p(x) from the same K samples."""
+
+    name = "negative_iwae"
+    unit = "nats"
+
+    def forward(self, model: Model, terms: BoundTerms) -> Tensor:  # noqa: ARG002 - the contract
+        return -iwae(terms).mean(0)

@@ -1,0 +1,24 @@
+"""The score that needs no probability."""
+
+from torch import Tensor
+
+from elbound.bounds import BoundTerms
+from elbound.models.base import Model
+from elbound.scores.base import Score
+
+
+class ReconstructionError(Score):
+    """Mean over observed features of the squared error in units of the training variance.
+
+    For categories and booleans 1 - the probability of the value that was seen. 0 for an item without a
+    single observed feature.
+    """
+
+    name = "reconstruction_error"
+    unit = "relative"
+
+    def forward(self, model: Model, terms: BoundTerms) -> Tensor:
+        features = tuple(range(2, terms.x.ndim))
+        errors = model.likelihood.error(terms.prediction, terms.x).sum(features)
+        observed = (~terms.x.isnan()).sum(features).clamp(min=1)
+        return (errors / observed).mean(0)
