@@ -1,0 +1,1 @@
+"""The offline application: read data, fit, calibrate, evaluate, report, write a bundle."""

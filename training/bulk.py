@@ -1,0 +1,164 @@
+"""Scoring files with a bundle, piece by piece, into one CSV, Parquet or NDJSON file."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from elbound.bundle import replace_file
+from elbound.calibration.calibration import Calibration, ScoredItems
+from elbound.data.formats import RawTable
+from elbound.data.imagefiles import ImageFiles, image_files
+from elbound.data.items import TensorItems
+from elbound.data.readers import parse_file, table_files, table_suffix
+from elbound.data.schema import ImageSchema
+from elbound.errors import ConfigError, DataError, DecodeError, ItemError, SchemaError
+from elbound.scorer import Scorer
+
+IMAGES_A_PIECE = 256
+ROWS_A_PIECE = 65_536
+OUT_SUFFIXES = (".csv", ".parquet", ".ndjson")
+
+
+@dataclass
+class BulkSummary:
+    items: int = 0
+    anomalies: int = 0
+    errors: int = 0
+    unseen: Counter[str] = field(default_factory=Counter)
+    """Categories that training had not seen, by column."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some items of one file; `start` is the place of the first in it, `names` are for people."""
+
+    file: str
+    start: int
+    items: TensorItems
+
+
+def score_files(scorer: Scorer, paths: list[Path], out: Path, *, alpha: float) -> Iterator[BulkSummary]:
+    """Score every item of `paths` into `out`; yields the counts so far after each piece.
+
+    An item that cannot be read becomes a row with its error. The file appears when all is done. Raises
+    DataError, SchemaError where a whole file is not what the bundle scores, ConfigError for `out`.
+    """
+    check_out(out)
+    summary = BulkSummary()
+    tables = []
+    for path in paths:
+        for piece in pieces(scorer, path):
+            scored = scorer.score_tensor(piece.items.x)
+            tables.append(_rows(piece, scored, scorer.calibration, alpha))
+            summary.items += piece.items.n
+            summary.errors += len(piece.items.errors)
+            summary.anomalies += int(scorer.calibration.verdict.is_anomaly(scored.score, alpha).sum())
+            summary.unseen += piece.items.unseen
+            yield summary
+    _write(pa.concat_tables(tables), out)
+
+
+def check_out(out: Path) -> None:
+    """Raise ConfigError before the work, not after it."""
+    if out.suffix.lower() not in OUT_SUFFIXES:
+        raise ConfigError(f"--out must end in one of {', '.join(OUT_SUFFIXES)}. Got {out.name!r} instead", where="out")
+    if not out.absolute().parent.is_dir():
+        raise ConfigError(f"--out: there is no folder {out.absolute().parent}", where="out")
+
+
+def pieces(scorer: Scorer, path: Path) -> Iterator[Piece]:
+    """The items at `path` (a file or a folder) as tensors, a bounded number at a time."""
+    if isinstance(scorer.schema, ImageSchema):
+        yield from _image_pieces(scorer, image_files(path))
+        return
+    if path.is_file() and table_suffix(path) is None:
+        raise SchemaError(f"{scorer.name} scores rows of a table. {path} is none of the table formats", where=str(path))
+    for file in table_files(path):
+        try:
+            yield from _table_pieces(scorer, file, parse_file(file))
+        except SchemaError as error:
+            raise SchemaError(f"{file}: {error.message}", where=str(file)) from error
+
+
+def _table_pieces(scorer: Scorer, file: Path, raw: RawTable) -> Iterator[Piece]:
+    if raw.bad or raw.table is None:  # places must be kept: one piece
+        yield Piece(str(file), 0, scorer.to_tensor(raw))
+        return
+    for start in range(0, max(1, raw.table.num_rows), ROWS_A_PIECE):
+        yield Piece(str(file), start, scorer.to_tensor(raw.table.slice(start, ROWS_A_PIECE)))
+
+
+def _image_pieces(scorer: Scorer, files: ImageFiles) -> Iterator[Piece]:
+    for start in range(0, len(files.names), IMAGES_A_PIECE):
+        names = files.names[start : start + IMAGES_A_PIECE]
+        data, broken = [], {}
+        for i, name in enumerate(names):
+            try:
+                data.append(files.read(name))
+            except (DecodeError, OSError) as error:
+                data.append(b"")
+                broken[i] = ItemError(str(error), code="image_unreadable", where=name)
+        items = scorer.images_to_tensor(data, names=names)
+        items.errors.update(broken)
+        yield Piece(str(files.path), start, items)
+
+
+def _rows(piece: Piece, scored: ScoredItems, calibration: Calibration, alpha: float) -> pa.Table:
+    n, index = piece.items.n, pa.array(piece.items.index, pa.int64())
+    places = np.full(n, -1)
+    places[piece.items.index] = np.arange(len(index))
+    take = pa.array(places, mask=places < 0)
+    severity = calibration.verdict.severity(scored.score, alpha)
+    columns = {
+        "is_anomaly": pa.array(calibration.verdict.is_anomaly(scored.score, alpha)),
+        "p_value": pa.array(scored.p_value),
+        "severity": pa.nulls(len(scored), pa.float64()) if severity is None else pa.array(severity),
+        "score": pa.array(scored.score),
+    }
+    for name, values in scored.scores.items():
+        columns[name] = pa.array(values)
+        columns[f"{name}_p_value"] = pa.array(scored.p_values[name])
+    errors = piece.items.errors
+    names = piece.items.names
+    return pa.table(
+        {
+            "file": pa.array([piece.file] * n, pa.string()),
+            "index": pa.array(np.arange(piece.start, piece.start + n)),
+            "name": pa.array([None] * n if names is None else list(names), pa.string()),
+            **{name: values.take(take) for name, values in columns.items()},
+            "error_code": pa.array([errors[i].code if i in errors else None for i in range(n)], pa.string()),
+            "error": pa.array([errors[i].message if i in errors else None for i in range(n)], pa.string()),
+        }
+    )
+
+
+def _write(table: pa.Table, out: Path) -> None:
+    sink = pa.BufferOutputStream()
+    match out.suffix.lower():
+        case ".csv":
+            pyarrow.csv.write_csv(table, sink)
+        case ".parquet":
+            pyarrow.parquet.write_table(table, sink)
+        case ".ndjson":
+            for row in table.to_pylist():
+                sink.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+    try:
+        replace_file(out, sink.getvalue().to_pybytes())
+    except OSError as error:
+        raise DataError(f"{out} could not be written: {error.strerror or error}", where=str(out)) from error
+
+
+def score_path(scorer: Scorer, path: Path) -> ScoredItems:
+    """All readable items at `path`, scored; raises DataError where there are none."""
+    found = [scorer.raw_scores(piece.items.x) for piece in pieces(scorer, path)]
+    scores = np.concatenate(found) if found else np.empty((0, 0))
+    if len(scores) == 0:
+        raise DataError(f"{path} holds no readable items", where=str(path))
+    return scorer.calibration.judge(dict(zip(scorer.detector.score_names, scores.T, strict=True)))

@@ -1,0 +1,140 @@
+"""The subcommands of the offline application. Everything heavy is imported inside them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Bundle = Annotated[Path, typer.Argument(help="A bundle that `elbound train` wrote.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Alpha = Annotated[float | None, typer.Option(help="False-alarm rate; the bundle's own by default.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the subcommands to the `elbound` command."""
+    app.command()(train)
+    app.command()(evaluate)
+    app.command()(score)
+    app.command()(inspect)
+    app.command()(demo)
+
+
+def train(
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="A table, a zip of images, or a folder of either: normal items only."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The bundle's folder, which must not exist.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win over them.")] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name; that of the folder by default.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="False-alarm rate to promise; 0.01 by default.")] = None,
+    schema: Annotated[Path | None, typer.Option(help="A schema in JSON instead of an inferred one.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="A column to leave out; may be repeated.")] = None,
+    id: Annotated[str | None, typer.Option(help="The column that names the rows.")] = None,  # noqa: A002
+    split_by: Annotated[
+        str | None, typer.Option(help="Column (or pattern of the file name) whose groups stay together.")
+    ] = None,
+    image_size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels, as in 32x48.")] = None,
+    resize: Annotated[str | None, typer.Option(help="fit (with borders), crop or stretch.")] = None,
+    max_bad_share: Annotated[float | None, typer.Option(help="Share of images that may be unreadable.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps; by rule from the data.")] = None,
+    batch_items: Annotated[int | None, typer.Option(help="Items a step; by rule from the data.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; by rule.")] = None,
+    latent: Annotated[int | None, typer.Option(help="Latent dimensions; by rule.")] = None,
+    width: Annotated[int | None, typer.Option(help="Units of a hidden layer (tables); by rule.")] = None,
+    checkpoint_steps: Annotated[int | None, typer.Option(help="Steps between checkpoints; by rule.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes a CPU run repeatable bit for bit; 0 by default.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the checkpoint of a run that was cut.")
+    ] = False,
+) -> None:
+    """Train on normal data, calibrate, write a bundle."""
+    from training.config import TrainConfig
+    from training.pipeline import train as run
+
+    flags: dict[str, dict[str, object]] = {
+        "data": {
+            "path": data,
+            "schema_file": schema,
+            "exclude": tuple(exclude or ()),
+            "id": id,
+            "split_by": split_by,
+            "image_size": _size(image_size),
+            "resize": resize,
+            "max_bad_share": max_bad_share,
+        },
+        "model": {"latent": latent, "width": width},
+        "fit": {
+            "steps": steps,
+            "batch_items": batch_items,
+            "learning_rate": learning_rate,
+            "checkpoint_steps": checkpoint_steps,
+            "seed": seed,
+            "device": device,
+        },
+        "calibration": {"alpha": alpha},
+        "bundle": {"out": out, "name": name, "force": force or None, "resume": resume or None},
+    }
+    run(TrainConfig.load(config, flags))
+
+
+def evaluate(
+    bundle: Bundle,
+    normal: Annotated[Path, typer.Option(help="Normal items that training never saw.")],
+    anomalous: Annotated[Path | None, typer.Option(help="Known anomalies, for AUROC.")] = None,
+    alpha: Alpha = None,
+    device: Device = "auto",
+) -> None:
+    """Measure the realised false-alarm rate and, with anomalies, AUROC and average precision."""
+    from elbound.scorer import Scorer
+    from training.evaluate import show_evaluation
+
+    show_evaluation(Scorer.from_bundle(bundle, device=device), normal, anomalous, alpha=alpha)
+
+
+def score(
+    bundle: Bundle,
+    files: Annotated[list[Path], typer.Argument(help="Tables, images, zips or folders of them.")],
+    out: Annotated[Path, typer.Option(help="results.csv, .parquet or .ndjson")],
+    alpha: Alpha = None,
+    device: Device = "auto",
+) -> None:
+    """Score files without a server; one row an item, errors included."""
+    from elbound.calibration.conformal import check_alpha
+    from elbound.scorer import Scorer
+    from training.bulk import check_out
+    from training.console import show_scoring
+
+    check_out(out)
+    scorer = Scorer.from_bundle(bundle, device=device)
+    show_scoring(scorer, files, out, alpha=check_alpha(alpha) if alpha is not None else scorer.alpha)
+
+
+def inspect(bundle: Bundle) -> None:
+    """Check a bundle's hashes and golden rows; show its schema, model and thresholds."""
+    from elbound.scorer import Scorer
+    from training.console import show_bundle
+
+    show_bundle(Scorer.from_bundle(bundle, device="cpu"), bundle)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where data, bundles and pictures go.")] = Path("demo"),
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the server running.")] = False,
+    port: Annotated[int, typer.Option(help="The server's port; 0 takes a free one.")] = 0,
+) -> None:
+    """The whole path on real data: train, serve, upload, judge."""
+    from training.demo import run_demo
+
+    run_demo(out, keep=keep, port=port)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise typer.BadParameter(f"--image-size must be HEIGHTxWIDTH, as in 32x48. Got {text!r} instead")
+    return int(height), int(width)

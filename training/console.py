@@ -1,0 +1,160 @@
+"""What people see while they wait: a progress bar on a terminal, plain lines elsewhere; tables and warnings."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from elbound.calibration.calibration import Calibration
+from elbound.data.schema import ImageSchema, TableSchema
+from elbound.fit.loop import Progress as FitProgress
+from elbound.scorer import Scorer
+from training.bulk import BulkSummary, score_files
+
+PLAIN_LINES = 20
+MAX_SHOWN_COLUMNS = 40
+
+PLAIN_WIDTH = 140
+
+console = Console(highlight=False)
+if not console.is_terminal:
+    console.width = PLAIN_WIDTH  # a log file or a pipe wraps nothing
+complaints = Console(stderr=True, highlight=False)
+
+
+def warn(message: str) -> None:
+    complaints.print("[yellow]warning:[/] ", end="")
+    complaints.print(message, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def fit_progress() -> Iterator["FitDisplay"]:
+    """Shows each step of a fit: loss, its two halves in nats, the validation ELBO and the time left."""
+    bar = Progress(
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[numbers]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        yield FitDisplay(bar)
+
+
+class FitDisplay:
+    """Draws `Progress` of the fit on a bar, or prints about `PLAIN_LINES` lines where there is no terminal."""
+
+    def __init__(self, bar: Progress) -> None:
+        self.bar = bar
+        self.task = bar.add_task("training", numbers="", total=None)
+        self.started = time.monotonic()
+        self.first_step: int | None = None
+
+    def __call__(self, now: FitProgress) -> None:
+        numbers = (
+            f"loss {now.loss:.3f}  reconstruction {now.reconstruction:.2f}  kl {now.kl:.2f}  "
+            f"validation elbo {now.validation_elbo:.2f}"
+        )
+        if self.first_step is None:
+            self.first_step = now.step - 1
+        if not self.bar.disable:
+            self.bar.update(self.task, completed=now.step, total=now.steps, numbers=numbers)
+        elif now.step % max(1, now.steps // PLAIN_LINES) == 0 or now.step == now.steps:
+            done = now.step - self.first_step
+            left = (time.monotonic() - self.started) / done * (now.steps - now.step)
+            console.print(f"step {now.step}/{now.steps}  {numbers}  {left:.0f} s left", soft_wrap=True)
+
+
+def show_schema(schema: TableSchema | ImageSchema, items: int) -> None:
+    """What was found in the data."""
+    if isinstance(schema, ImageSchema):
+        colour = "RGB" if schema.channels == 3 else "grey"
+        console.print(
+            f"{items:,} images, scored as {schema.height} x {schema.width} pixels, {colour}, {schema.bits} bits, "
+            f"resize {schema.resize}"
+        )
+        return
+    table = Table(
+        "column",
+        "kind",
+        "details",
+        title=f"{items:,} rows, {len(schema.columns)} columns",
+        title_justify="left",
+    )
+    for column in schema.columns[:MAX_SHOWN_COLUMNS]:
+        levels = f"{len(column.levels)} levels: {', '.join(column.levels[:6])}" if column.levels else ""
+        table.add_row(
+            column.name, column.kind, "; ".join(filter(None, [levels, "has gaps" if column.nullable else ""]))
+        )
+    if len(schema.columns) > MAX_SHOWN_COLUMNS:
+        table.add_row("...", "", f"{len(schema.columns) - MAX_SHOWN_COLUMNS} more")
+    for ignored in schema.ignored:
+        table.add_row(ignored.name, "left out", ignored.reason)
+    if schema.id_column:
+        table.add_row(schema.id_column, "identifier", "names the items in answers")
+    console.print(table)
+
+
+def show_calibration(calibration: Calibration, units: dict[str, str], alpha: float) -> None:
+    """Thresholds of every score at the usual rates."""
+    alphas = sorted({0.1, 0.05, 0.01, 0.001, alpha}, reverse=True)
+    table = Table("score", "unit", "median of normals", *(f"threshold at {a:g}" for a in alphas), title_justify="left")
+    for name, calibrator in calibration.by_score.items():
+        thresholds = (calibrator.threshold(a) for a in alphas)
+        cells = ("does not resolve" if t is None else f"{t:.4g}" for t in thresholds)
+        mark = " (verdict)" if name == calibration.rule.name else ""
+        table.add_row(name + mark, units[name], f"{calibrator.median:.4g}", *cells)
+    console.print(table)
+    smallest = calibration.verdict.smallest_alpha
+    console.print(f"{calibration.n:,} calibration items: the smallest alpha that resolves is {smallest:.3g}")
+
+
+def show_bundle(scorer: Scorer, path: Path) -> None:
+    """Everything that a person asks of a bundle."""
+    manifest = scorer.manifest
+    record = manifest.training
+    console.print(f"[bold]{manifest.name}[/] {manifest.version}  at {path}")
+    console.print("hashes and golden rows: as written")
+    show_schema(manifest.item, record.items)
+    console.print(
+        f"trained on {record.train:,}, validated on {record.validation:,}, calibrated on {record.calibration:,} items "
+        f"in {record.steps:,} steps, {record.seconds:.0f} s on {record.device}, seed {record.seed}"
+    )
+    for model in manifest.detector.models:
+        console.print(
+            f"model {model.name}: view {model.view}, {model.nets} net, latent {model.latent}, K = {model.samples}, "
+            f"prior {model.prior}, validation ELBO {manifest.metrics['validation_elbo']:.2f} nats"
+        )
+    show_calibration(scorer.calibration, scorer.detector.units, scorer.alpha)
+    console.print("with " + ", ".join(f"{name} {version}" for name, version in manifest.software.items()))
+
+
+def show_scoring(scorer: Scorer, files: list[Path], out: Path, *, alpha: float) -> None:
+    """Score `files` into `out` under a progress line, then say what was found."""
+    started = time.monotonic()
+    summary = BulkSummary()
+    with console.status("scoring") as status:
+        for summary in score_files(scorer, files, out, alpha=alpha):
+            rate = summary.items / (time.monotonic() - started)
+            status.update(f"scored {summary.items:,} items, {rate:,.0f} a second")
+    console.print(
+        f"{summary.items:,} items: {summary.anomalies:,} anomalies at alpha = {alpha:g}, {summary.errors:,} errors; "
+        f"wrote {out}"
+    )
+    for column, count in summary.unseen.items():
+        warn(f"column {column!r}: {count:,} values that training never saw")

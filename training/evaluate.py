@@ -1,0 +1,49 @@
+"""The figures of `elbound evaluate`."""
+
+from pathlib import Path
+
+from rich.table import Table
+
+from elbound.calibration.conformal import check_alpha
+from elbound.errors import MissingExtra
+from elbound.scorer import Scorer
+from training.bulk import score_path
+from training.console import console
+
+
+def require_extra(package: str) -> None:
+    """Raise MissingExtra that says what to install."""
+    try:
+        __import__(package)
+    except ImportError as error:
+        raise MissingExtra(f"this command needs {package}: pip install 'elbound[train]'", where=package) from error
+
+
+def show_evaluation(scorer: Scorer, normal: Path, anomalous: Path | None, *, alpha: float | None) -> None:
+    """Print the realised false-alarm rate of every score and, with anomalies, how well it separates."""
+    require_extra("sklearn")
+    from elbound.evaluation import auroc, average_precision, realised_rate
+
+    alphas = (0.01, 0.05, 0.1) if alpha is None else (check_alpha(alpha),)
+    normals = score_path(scorer, normal)
+    anomalies = None if anomalous is None else score_path(scorer, anomalous)
+    table = Table("score", *(f"false alarms at {a:g}" for a in alphas), "AUROC", "AP", title_justify="left")
+    calibrators = {"verdict": scorer.calibration.verdict, **scorer.calibration.by_score}
+    for name, calibrator in calibrators.items():
+        values = normals.score if name == "verdict" else normals.scores[name]
+        cells = []
+        for a in alphas:
+            found = realised_rate(calibrator, values, a)
+            note = "" if found.as_promised else " (!)"
+            cells.append(f"{found.alarms}/{found.items} = {found.rate:.3f}  [{found.low}, {found.high}]{note}")
+        if anomalies is None:
+            cells += ["", ""]
+        else:
+            odd = anomalies.score if name == "verdict" else anomalies.scores[name]
+            cells += [f"{auroc(values, odd):.4f}", f"{average_precision(values, odd):.4f}"]
+        table.add_row(name, *cells)
+    console.print(table)
+    console.print(
+        "in brackets: the counts that a kept promise allows in 95 % of cases (beta-binomial); (!) is outside of them",
+        markup=False,
+    )

@@ -1,0 +1,85 @@
+"""Training from files to a bundle, top to bottom."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from elbound.errors import BundleExists
+from elbound.fit.detector import DetectorConfig, fit_detector
+from elbound.fit.loop import FitControls, Interrupted
+from elbound.scorer import Scorer
+from training.config import TrainConfig
+from training.console import console, fit_progress, show_calibration, show_schema, warn
+from training.sources import read_source
+
+
+def train(config: TrainConfig) -> Scorer:
+    """Read, fit, calibrate, write the bundle, load it back. Raises ElboundError.
+
+    Ctrl-C finishes the step, leaves a checkpoint and raises Interrupted; a second one ends at once.
+    """
+    out = config.bundle.out
+    if out.exists() and not config.bundle.force:
+        raise BundleExists(f"{out} exists already; choose another --out or pass --force", where=str(out))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    source = read_source(config.data)
+    for warning in source.warnings:
+        warn(warning)
+    show_schema(source.schema, len(source.items))
+    with fit_progress() as display, stop_on_interrupt() as stop:
+        controls = FitControls(display, stop, config.bundle.checkpoint, config.bundle.resume)
+        try:
+            scorer = fit_detector(source.items, source.schema, _detector_config(config, source.groups), controls)
+        except Interrupted as error:
+            error.message += f"; continue with the same command and --resume ({config.bundle.checkpoint} is kept)"
+            raise
+    show_calibration(scorer.calibration, scorer.detector.units, scorer.alpha)
+    if scorer.calibration.verdict.threshold(scorer.alpha) is None:
+        warn(
+            f"alpha = {scorer.alpha:g} does not resolve with {scorer.calibration.n} calibration items: nothing will "
+            f"be an anomaly below alpha = {scorer.calibration.verdict.smallest_alpha:.3g}"
+        )
+    scorer.save(out, force=config.bundle.force)
+    config.bundle.checkpoint.unlink(missing_ok=True)
+    console.print(f"[green]wrote[/] {out}  ({scorer.name} {scorer.version}, {scorer.manifest.training.seconds:.0f} s)")
+    console.print(f"next: elbound serve {out}", markup=False)
+    return scorer
+
+
+def _detector_config(config: TrainConfig, groups: object) -> DetectorConfig:
+    assert groups is None or isinstance(groups, list)
+    return DetectorConfig(
+        name=config.bundle.name or config.bundle.out.resolve().name,
+        alpha=config.calibration.alpha,
+        seed=config.fit.seed,
+        device=config.fit.device,
+        steps=config.fit.steps,
+        batch_items=config.fit.batch_items,
+        learning_rate=config.fit.learning_rate,
+        latent=config.model.latent,
+        width=config.model.width,
+        checkpoint_steps=config.fit.checkpoint_steps,
+        groups=groups,
+    )
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C into a request to stop after the step, so that no update is left half done."""
+    stopping = threading.Event()
+
+    def ask(_: int, __: FrameType | None) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping.is_set
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stopping.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
