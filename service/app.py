@@ -1,0 +1,86 @@
+"""The application: routes, middleware and error handlers, in order."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from elbound import __version__
+from elbound.errors import ElboundError
+from service.auth import KeyMiddleware
+from service.batcher import Batcher
+from service.errors import on_elbound_error, on_http_error, on_unexpected_error
+from service.examples import request_body
+from service.metrics import Metrics, MetricsMiddleware
+from service.routes import health, models, score
+from service.settings import Settings
+from service.state import State
+
+
+def create_app(settings: Settings, bundles: Sequence[Path]) -> FastAPI:
+    """The service for `bundles`; each is loaded here, so that a bad one stops the start with its reason."""
+    metrics = Metrics()
+    batcher = Batcher(
+        max_queue_rows=settings.max_queue_rows,
+        max_queue_bytes=settings.max_queue_bytes,
+        batch_rows=settings.batch_rows,
+        on_batch=metrics.observe_batch,
+    )
+    state = State(settings, metrics, batcher)
+    for path in bundles:
+        metrics.add_model(state.registry.load(path, device=settings.device).scorer)
+    app = FastAPI(
+        title="elbound",
+        version=__version__,
+        summary="Calibrated anomaly scores from a variational autoencoder.",
+        docs_url=None,  # its page would load scripts from a CDN
+        redoc_url=None,
+        lifespan=_lifespan(state),
+        middleware=[
+            Middleware(MetricsMiddleware, metrics=metrics),
+            Middleware(KeyMiddleware, api_key=settings.api_key),
+        ],
+        exception_handlers={
+            ElboundError: on_elbound_error,
+            HTTPException: on_http_error,
+            Exception: on_unexpected_error,
+        },
+    )
+    app.state.elbound = state
+    for part in (score, models, health):
+        app.include_router(part.router)
+    _document(app, state)
+    return app
+
+
+def _lifespan(state: State) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        state.batcher.start()
+        state.loaded = True
+        yield
+        state.loaded = False
+        state.batcher.stop()
+
+    return lifespan
+
+
+def _document(app: FastAPI, state: State) -> None:
+    """Complete the OpenAPI document with a working example for every body and the key."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = plain()
+            scorers = [served.scorer for served in state.registry.models.values()]
+            document["paths"]["/score"]["post"]["requestBody"] = request_body(scorers)
+            document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{"key": []}] if state.settings.api_key else []
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

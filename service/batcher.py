@@ -1,0 +1,188 @@
+"""The queue in front of the device: bounded, without a timer, one worker thread.
+
+Whatever waits when the device is free becomes the next batch. Jobs of one model are joined; each gets its own
+rows back, sliced by the offsets at which they were joined, copied out before the caller's future completes. No
+HTTP here and no torch.nn.
+"""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from elbound.calibration.calibration import ScoredItems
+from service.errors import DeadlineExceeded, Overloaded
+
+Lane = Literal["interactive", "bulk"]
+Run = Callable[[Tensor], ScoredItems]
+
+BULK_SHARE = 4
+"""While both lanes wait, every fourth batch is bulk."""
+
+
+@dataclass(eq=False)
+class Job:
+    """Rows of one caller for one model. `deadline` is on the monotonic clock, in seconds."""
+
+    run: Run
+    x: Tensor
+    lane: Lane
+    deadline: float
+    future: "asyncio.Future[ScoredItems]"
+    loop: asyncio.AbstractEventLoop
+    queued: float = field(default_factory=time.monotonic)
+
+    @property
+    def size(self) -> int:
+        return self.x.nbytes
+
+
+@dataclass(frozen=True)
+class BatchRecord:
+    """What metrics want of a batch: rows, and seconds that each job waited and that the device took."""
+
+    rows: int
+    waits: Sequence[float]
+    seconds: float
+
+
+class Batcher:
+    """One device worker for all models of the process."""
+
+    def __init__(
+        self,
+        *,
+        max_queue_rows: int,
+        max_queue_bytes: int,
+        batch_rows: int,
+        on_batch: Callable[[BatchRecord], None] = lambda _: None,
+    ) -> None:
+        self.max_queue_rows = max_queue_rows
+        self.max_queue_bytes = max_queue_bytes
+        self.batch_rows = batch_rows
+        self.on_batch = on_batch
+        self.lanes: dict[Lane, deque[Job]] = {"interactive": deque(), "bulk": deque()}
+        self.waiting_rows = 0
+        self.waiting_bytes = 0
+        self.turn = 0
+        self.changed = threading.Condition()
+        self.stopping = False
+        self.worker = threading.Thread(target=self._work, name="elbound-device", daemon=True)
+
+    def start(self) -> None:
+        self.worker.start()
+
+    def stop(self) -> None:
+        """Finish what waits, then end the worker."""
+        with self.changed:
+            self.stopping = True
+            self.changed.notify()
+        self.worker.join()
+
+    @property
+    def alive(self) -> bool:
+        return self.worker.is_alive()
+
+    async def submit(self, run: Run, x: Tensor, *, lane: Lane, deadline: float) -> ScoredItems:
+        """Scores of the rows of `x`. Raises Overloaded at once, DeadlineExceeded, or what `run` raises."""
+        loop = asyncio.get_running_loop()
+        job = Job(run, x, lane, deadline, loop.create_future(), loop)
+        with self.changed:
+            rows, size = self.waiting_rows + len(x), self.waiting_bytes + job.size
+            if self.stopping or (self.waiting_rows and (rows > self.max_queue_rows or size > self.max_queue_bytes)):
+                raise Overloaded(f"{self.waiting_rows:,} items wait for the device already; try again shortly")
+            self.waiting_rows, self.waiting_bytes = rows, size
+            self.lanes[lane].append(job)
+            self.changed.notify()
+        return await job.future
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            self._score(batch)
+
+    def _next_batch(self) -> list[Job]:
+        """Wait for work; take the oldest job of the lane whose turn it is and what can join it."""
+        with self.changed:
+            while not (self.lanes["interactive"] or self.lanes["bulk"]):
+                if self.stopping:
+                    return []
+                self.changed.wait()
+            lane = self._choose_lane()
+            first = lane.popleft()
+            batch, rows = [first], len(first.x)
+            others: deque[Job] = deque()
+            while lane and rows < self.batch_rows:
+                job = lane.popleft()
+                if job.run == first.run and rows + len(job.x) <= self.batch_rows:
+                    batch.append(job)
+                    rows += len(job.x)
+                else:
+                    others.append(job)
+            lane.extendleft(reversed(others))
+            self.waiting_rows -= rows
+            self.waiting_bytes -= sum(job.size for job in batch)
+            return batch
+
+    def _choose_lane(self) -> deque[Job]:
+        interactive, bulk = self.lanes["interactive"], self.lanes["bulk"]
+        if not (interactive and bulk):
+            return interactive or bulk
+        self.turn = (self.turn + 1) % BULK_SHARE
+        return bulk if self.turn == 0 else interactive
+
+    def _score(self, batch: list[Job]) -> None:
+        """Score what is still wanted; where a joined batch fails, each job is tried once by itself."""
+        now = time.monotonic()
+        wanted = []
+        for job in batch:
+            if job.deadline < now:
+                self._finish(job, DeadlineExceeded("the request waited longer than its deadline"))
+            elif not job.future.cancelled():
+                wanted.append(job)
+        if not wanted:
+            return
+        try:
+            results = self._run_joined(wanted)
+        except Exception as error:
+            if len(wanted) == 1:
+                self._finish(wanted[0], error)
+                return
+            for job in wanted:
+                self._score([job])
+            return
+        record = BatchRecord(
+            sum(len(job.x) for job in wanted), [now - job.queued for job in wanted], time.monotonic() - now
+        )
+        for job, result in zip(wanted, results, strict=True):
+            self._finish(job, result)
+        self.on_batch(record)
+
+    @staticmethod
+    def _run_joined(jobs: list[Job]) -> list[ScoredItems]:
+        if len(jobs) == 1:
+            return [jobs[0].run(jobs[0].x)]
+        scored = jobs[0].run(torch.cat([job.x for job in jobs]))
+        results, start = [], 0
+        for job in jobs:
+            results.append(scored.part(start, start + len(job.x)))
+            start += len(job.x)
+        return results
+
+    @staticmethod
+    def _finish(job: Job, outcome: ScoredItems | Exception) -> None:
+        def settle() -> None:
+            if job.future.done():
+                return
+            if isinstance(outcome, Exception):
+                job.future.set_exception(outcome)
+            else:
+                job.future.set_result(outcome)
+
+        if not job.loop.is_closed():
+            job.loop.call_soon_threadsafe(settle)

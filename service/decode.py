@@ -1,0 +1,245 @@
+"""An upload to the event tensor, by its content type. The schema of the bundle has the last word."""
+
+import io
+import zipfile
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+import orjson
+import torch
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from elbound.data.formats import (
+    RawTable,
+    TableLimits,
+    parse_arrow,
+    parse_csv,
+    parse_ndjson,
+    parse_npy,
+    parse_parquet,
+)
+from elbound.data.imagefiles import read_member, zip_images
+from elbound.data.items import TensorItems
+from elbound.data.schema import ImageSchema
+from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, SchemaError, UnsupportedMedia
+from elbound.scorer import Scorer
+from service.settings import Settings
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+CSV = "text/csv"
+PARQUET = "application/vnd.apache.parquet"
+ARROW = "application/vnd.apache.arrow.stream"
+NPY = "application/x-npy"
+ZIP = "application/zip"
+MULTIPART = "multipart/form-data"
+IMAGES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff")
+TABLES: dict[str, Callable[[BinaryIO, TableLimits], RawTable]] = {
+    CSV: lambda source, limits: parse_csv(source, limits=limits),
+    NDJSON: lambda source, limits: parse_ndjson(source, limits=limits),
+    PARQUET: lambda source, limits: parse_parquet(source, limits=limits),
+    ARROW: lambda source, limits: parse_arrow(source, limits=limits),
+}
+ALIASES = {
+    "application/ndjson": NDJSON,
+    "application/jsonl": NDJSON,
+    "application/x-parquet": PARQUET,
+    "application/csv": CSV,
+    "text/tab-separated-values": CSV,
+    "image/jpg": "image/jpeg",
+    "image/x-ms-bmp": "image/bmp",
+    "application/x-zip-compressed": ZIP,
+}
+BY_SUFFIX = {
+    ".csv": CSV, ".tsv": CSV, ".ndjson": NDJSON, ".jsonl": NDJSON, ".json": JSON, ".parquet": PARQUET,
+    ".arrow": ARROW, ".npy": NPY, ".zip": ZIP, ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg",
+    ".webp": "image/webp", ".bmp": "image/bmp", ".tif": "image/tiff", ".tiff": "image/tiff",
+}  # fmt: skip
+MEDIA_TYPES = (JSON, NDJSON, CSV, PARQUET, ARROW, NPY, *IMAGES, ZIP, MULTIPART)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One body or one part of a form; `name` is the file's, for people."""
+
+    body: bytes
+    media_type: str
+    name: str | None = None
+
+
+def media_type_of(content_type: str) -> str:
+    """The media type without its parameters. Raises UnsupportedMedia that lists what is read."""
+    found = content_type.partition(";")[0].strip().lower()
+    found = ALIASES.get(found, found)
+    if found not in MEDIA_TYPES:
+        shown = repr(content_type[:80]) if content_type else "no Content-Type"
+        raise UnsupportedMedia(f"{shown} is not read; send one of {', '.join(MEDIA_TYPES)}", where="content-type")
+    return found
+
+
+async def split_request(body: bytes, content_type: str, settings: Settings) -> list[Upload]:
+    """The uploads of a request: the body itself, or the files of a form. Raises DataError."""
+    media_type = media_type_of(content_type)
+    if media_type != MULTIPART:
+        return [Upload(body, media_type)]
+    return await _parts(body, content_type, settings)
+
+
+def decode_upload(upload: Upload, scorer: Scorer, settings: Settings) -> TensorItems:
+    """Items of one upload. Raises DataError where not one of them can be told from another."""
+    if not upload.body:
+        raise DecodeError("the body is empty", code="body_empty", where=upload.name or "body")
+    if upload.media_type in IMAGES:
+        return _images(scorer, [upload.body], [upload.name] if upload.name else None, settings)
+    if upload.media_type == ZIP:
+        return _zip(upload, scorer, settings)
+    limits = TableLimits(settings.max_columns, settings.max_rows, settings.max_expanded_bytes)
+    if upload.media_type == NPY:
+        return scorer.to_tensor(parse_npy(upload.body, limits=limits))
+    if isinstance(scorer.schema, ImageSchema):
+        raise SchemaError(
+            f"{scorer.name} scores images. Got {upload.media_type} instead",
+            code="wrong_kind",
+            where="content-type",
+        )
+    if upload.media_type == JSON:
+        return scorer.to_tensor(_json_rows(upload.body, settings))
+    if upload.media_type not in TABLES:
+        raise UnsupportedMedia(f"{upload.media_type} is not read", where=upload.name)
+    return scorer.to_tensor(TABLES[upload.media_type](io.BytesIO(upload.body), limits))
+
+
+def decode_all(uploads: Sequence[Upload], scorer: Scorer, settings: Settings) -> TensorItems:
+    """Items of all uploads, one after the other; a file that fails as a whole is one bad item."""
+    if len(uploads) == 1 and uploads[0].name is None:
+        return decode_upload(uploads[0], scorer, settings)
+    parts = []
+    for upload in uploads:
+        try:
+            parts.append(_named(decode_upload(upload, scorer, settings), upload.name))
+        except DataError as error:
+            bad = ItemError(f"{upload.name}: {error.message}", code=error.code, where=error.where or upload.name)
+            empty = torch.empty((0, *scorer.schema.event))
+            parts.append(TensorItems(empty, np.empty(0, dtype=np.int64), 1, {0: bad}, [upload.name or ""]))
+    items = join(parts)
+    if items.n > settings.max_rows:
+        raise LimitExceeded(f"{items.n:,} items; at most {settings.max_rows:,} are taken", where="body")
+    return items
+
+
+def join(parts: Sequence[TensorItems]) -> TensorItems:
+    """Several uploads as one, in their order."""
+    starts = np.cumsum([0, *(part.n for part in parts)])
+    readable = [part for part in parts if len(part.x)] or parts[:1]
+    unseen: Counter[str] = Counter()
+    for part in parts:
+        unseen += part.unseen
+    return TensorItems(
+        x=torch.cat([part.x for part in readable]),
+        index=np.concatenate([part.index + start for part, start in zip(parts, starts, strict=False)]),
+        n=int(starts[-1]),
+        errors={
+            int(start) + i: error
+            for part, start in zip(parts, starts, strict=False)
+            for i, error in part.errors.items()
+        },
+        names=[name for part in parts for name in (part.names or [""] * part.n)],
+        unseen=unseen,
+    )
+
+
+def _named(items: TensorItems, name: str | None) -> TensorItems:
+    """Items of one file among several carry the file's name."""
+    if items.names is not None or name is None:
+        return items
+    names = [name] if items.n == 1 else [f"{name}:{i}" for i in range(items.n)]
+    return TensorItems(items.x, items.index, items.n, items.errors, names, items.unseen)
+
+
+def _images(scorer: Scorer, files: Sequence[bytes], names: Sequence[str] | None, settings: Settings) -> TensorItems:
+    return scorer.images_to_tensor(files, names=names, max_pixels=settings.max_pixels)
+
+
+def _zip(upload: Upload, scorer: Scorer, settings: Settings) -> TensorItems:
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(upload.body))
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        raise DecodeError(f"not readable as a zip: {error}", where=upload.name or "body") from error
+    with archive:
+        members = list(zip_images(archive))
+        if not members:
+            raise DecodeError("the zip holds no images", code="zip_empty", where=upload.name or "body")
+        if len(members) > settings.max_files:
+            raise LimitExceeded(f"{len(members):,} files; at most {settings.max_files:,} are taken", where="body")
+        left = settings.max_expanded_bytes
+        files: list[bytes] = []
+        broken: dict[int, ItemError] = {}
+        for i, info in enumerate(members):
+            try:
+                files.append(read_member(archive, info, max_bytes=left))
+            except DecodeError as error:
+                broken[i] = ItemError(error.message, code="image_unreadable", where=info.filename)
+                files.append(b"")
+            left -= len(files[-1])
+    items = _images(scorer, files, [info.filename for info in members], settings)
+    items.errors.update(broken)
+    return items
+
+
+def _json_rows(body: bytes, settings: Settings) -> list[dict[str, object] | list[object]]:
+    """`{"rows": [...]}`, a bare list of rows, or one row as an object."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise DecodeError(f"the body is not JSON: {error}", code="json_invalid", where="body") from error
+    rows = document
+    if isinstance(document, dict):
+        rows = document["rows"] if isinstance(document.get("rows"), list) and len(document) == 1 else [document]
+    if not isinstance(rows, list):
+        raise DecodeError(
+            "the body must be a list of rows, an object with a list under 'rows', or one row", where="body"
+        )
+    if len(rows) > settings.max_rows:
+        raise LimitExceeded(f"{len(rows):,} rows; at most {settings.max_rows:,} are taken", where="rows")
+    return rows
+
+
+async def _parts(body: bytes, content_type: str, settings: Settings) -> list[Upload]:
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = MultiPartParser(
+        Headers({"content-type": content_type}),
+        stream(),
+        max_files=settings.max_files,
+        max_fields=0,
+        max_part_size=settings.max_body_bytes,
+    )
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError) as error:
+        message = getattr(error, "message", str(error))
+        raise DecodeError(f"the form cannot be read: {message}", code="form_invalid", where="body") from error
+    uploads = []
+    for field, file in form.multi_items():
+        assert isinstance(file, UploadFile)
+        name = file.filename or field
+        uploads.append(Upload(await file.read(), _part_media_type(file, name), name))
+    await form.close()
+    if not uploads:
+        raise DecodeError("the form holds no files", code="form_empty", where="body")
+    return uploads
+
+
+def _part_media_type(file: UploadFile, name: str) -> str:
+    """A part's own type where it is one that is read, else that of its suffix."""
+    stated = (file.content_type or "").partition(";")[0].strip().lower()
+    stated = ALIASES.get(stated, stated)
+    if stated in MEDIA_TYPES and stated != MULTIPART:
+        return stated
+    suffix = name[name.rfind(".") :].lower() if "." in name else ""
+    return BY_SUFFIX.get(suffix, stated or "application/octet-stream")

@@ -1,0 +1,115 @@
+"""The service's own errors, and the one table from exception class to HTTP status."""
+
+from collections.abc import Mapping
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from elbound import errors as library
+from elbound.errors import ElboundError
+
+
+class Overloaded(ElboundError):
+    """The queue is full; try again after `retry_after_s` seconds."""
+
+    default_code = "overloaded"
+    retry_after_s = 1
+
+
+class DeadlineExceeded(ElboundError):
+    """The request waited longer than its deadline."""
+
+    default_code = "deadline_exceeded"
+
+
+class ModelNotFound(ElboundError):
+    """No model of that name is served here."""
+
+    default_code = "model_not_found"
+
+
+class ModelRequired(ElboundError):
+    """Several models are served and the request names none."""
+
+    default_code = "model_required"
+
+
+class Unauthorized(ElboundError):
+    """The key is missing or wrong."""
+
+    default_code = "unauthorized"
+
+
+class NoItemScored(ElboundError):
+    """Not one item of the upload could be scored; `items` tells why for each."""
+
+    default_code = "no_item_scored"
+
+    def __init__(self, message: str, *, where: str | None, items: list[dict[str, object]]) -> None:
+        super().__init__(message, where=where)
+        self.items = items
+
+
+STATUS: dict[type[ElboundError], int] = {
+    library.ConfigError: 400,
+    library.DataError: 400,
+    library.SchemaError: 422,
+    library.DecodeError: 400,
+    library.UnsupportedMedia: 415,
+    library.LimitExceeded: 413,
+    library.TooFewItems: 422,
+    library.ItemError: 422,
+    library.MissingExtra: 500,
+    library.FitError: 500,
+    library.BundleError: 500,
+    library.BundleExists: 500,
+    library.BundleCorrupt: 500,
+    library.GoldenMismatch: 500,
+    Overloaded: 503,
+    DeadlineExceeded: 504,
+    ModelNotFound: 404,
+    ModelRequired: 400,
+    Unauthorized: 401,
+    NoItemScored: 422,
+    ElboundError: 500,
+}
+
+HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def error_body(code: str, message: str, where: str | None = None) -> dict[str, object]:
+    """The one error shape."""
+    return {"error": {"code": code, "message": message, "where": where}}
+
+
+def error_response(status: int, body: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(body), status, headers, media_type="application/json")
+
+
+async def on_elbound_error(_: Request, error: Exception) -> Response:
+    """An error of the library or the service, by the table; the nearest base class decides."""
+    assert isinstance(error, ElboundError)
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    body = error_body(error.code, error.message, error.where)
+    headers = {}
+    if isinstance(error, NoItemScored):
+        body["items"] = error.items
+    if isinstance(error, Overloaded):
+        headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = 'Bearer realm="elbound"'
+    return error_response(status, body, headers)
+
+
+async def on_http_error(_: Request, error: Exception) -> Response:
+    """Unknown routes and methods in the same shape."""
+    assert isinstance(error, HTTPException)
+    body = error_body(HTTP_CODES.get(error.status_code, "http_error"), str(error.detail))
+    return error_response(error.status_code, body, error.headers)
+
+
+async def on_unexpected_error(_: Request, __: Exception) -> Response:
+    """A fault of ours: logged with its traceback by the server, told without it."""
+    return error_response(500, error_body("internal_error", "the server failed; its log has the reason"))

@@ -1,0 +1,171 @@
+"""Prometheus metrics: base units, `_total`, bounded labels. Updated per batch and per request, never per item."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from elbound.calibration.calibration import ScoredItems
+from elbound.data.items import TensorItems
+from elbound.scorer import Scorer
+from service.batcher import BatchRecord
+
+MODEL = ("model_name", "model_version")
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+P_VALUE_EDGES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """All series of one server, in a registry of its own."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.requests = Counter(
+            "elbound_requests", "Requests answered.", ("route", "method", "status"), registry=registry
+        )
+        self.request_seconds = Histogram(
+            "elbound_request_duration_seconds",
+            "Time to answer.",
+            ("route",),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.stage_seconds = Histogram(
+            "elbound_stage_duration_seconds",
+            "Time in a stage.",
+            ("stage",),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.items = Counter(
+            "elbound_items_scored",
+            "Items by verdict at the bundle's alpha.",
+            (*MODEL, "verdict"),
+            registry=registry,
+        )
+        self.rejected = Counter(
+            "elbound_items_rejected", "Items that could not be scored.", (*MODEL, "reason"), registry=registry
+        )
+        self.unseen = Counter(
+            "elbound_unseen_categories",
+            "Values that training never saw.",
+            (*MODEL, "column"),
+            registry=registry,
+        )
+        self.p_values = PValues()
+        registry.register(self.p_values)
+        self.target = Gauge("elbound_false_alarm_target", "The bundle's alpha.", MODEL, registry=registry)
+        self.calibration_items = Gauge(
+            "elbound_calibration_items", "Items that calibrate the verdict.", MODEL, registry=registry
+        )
+        self.model_info = Gauge(
+            "elbound_model_info", "1 for each loaded model.", (*MODEL, "kind", "device"), registry=registry
+        )
+        self.batch_items = Histogram(
+            "elbound_batch_items",
+            "Items that the device took at once.",
+            buckets=tuple(2.0**i for i in range(14)),
+            registry=registry,
+        )
+        self.queue_depth = Gauge("elbound_queue_depth", "Items that wait for the device.", registry=registry)
+
+    def add_model(self, scorer: Scorer) -> None:
+        """Start the series of a loaded model, counters at zero, so that rates exist from the first scrape."""
+        labels = (scorer.name, scorer.version)
+        self.target.labels(*labels).set(scorer.alpha)
+        self.calibration_items.labels(*labels).set(scorer.calibration.n)
+        self.model_info.labels(*labels, scorer.schema.kind, scorer.device.type).set(1)
+        for verdict in ("normal", "anomaly"):
+            self.items.labels(*labels, verdict)
+        self.p_values.add(labels, np.empty(0))
+
+    def observe_items(self, scorer: Scorer, items: TensorItems, scored: ScoredItems) -> None:
+        """Count verdicts at the bundle's alpha, whatever the request asked for."""
+        labels = (scorer.name, scorer.version)
+        anomalies = int(scorer.calibration.verdict.is_anomaly(scored.score, scorer.alpha).sum())
+        self.items.labels(*labels, "anomaly").inc(anomalies)
+        self.items.labels(*labels, "normal").inc(len(scored) - anomalies)
+        self.p_values.add(labels, scored.p_value)
+        for error in items.errors.values():
+            self.rejected.labels(*labels, error.code).inc()
+        for column, count in items.unseen.items():
+            self.unseen.labels(*labels, column).inc(count)
+
+    def observe_batch(self, batch: BatchRecord) -> None:
+        self.batch_items.observe(batch.rows)
+        self.stage_seconds.labels("infer").observe(batch.seconds)
+        for wait in batch.waits:
+            self.stage_seconds.labels("queue").observe(wait)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage: decode (bytes to event tensor) or postprocess (scores to the answer)."""
+        started = time.perf_counter()
+        yield
+        self.stage_seconds.labels(name).observe(time.perf_counter() - started)
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)
+
+
+class MetricsMiddleware:
+    """Counts and times every request under its route's template; plain ASGI."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self.metrics.requests.labels(route, method, str(status)).inc()
+            self.metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
+
+
+class PValues(Collector):
+    """The histogram of verdict p-values by model, filled a batch at a time.
+
+    prometheus_client's own Histogram takes values one by one, which costs more than scoring them.
+    """
+
+    def __init__(self) -> None:
+        self.edges = np.array(P_VALUE_EDGES)
+        self.counts: dict[tuple[str, str], np.ndarray] = {}
+        self.sums: dict[tuple[str, str], float] = {}
+
+    def add(self, model: tuple[str, str], values: np.ndarray) -> None:
+        places = np.searchsorted(self.edges, values, side="left")
+        counts = np.bincount(places, minlength=len(self.edges))
+        self.counts[model] = self.counts.get(model, np.zeros(len(self.edges))) + counts
+        self.sums[model] = self.sums.get(model, 0.0) + float(values.sum())
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        family = HistogramMetricFamily("elbound_p_value", "Verdict p-values: flat while all is normal.", labels=MODEL)
+        for model, counts in self.counts.items():
+            steps = zip(P_VALUE_EDGES, np.cumsum(counts), strict=True)
+            buckets = [(str(edge), float(count)) for edge, count in steps]
+            family.add_metric(model, [*buckets, ("+Inf", float(counts.sum()))], self.sums[model])
+        yield family

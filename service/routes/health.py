@@ -1,0 +1,31 @@
+"""Is the process alive, can it score, what does it count."""
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from service.metrics import CONTENT_TYPE
+from service.schemas import HealthAnswer
+from service.state import state_of
+
+router = APIRouter()
+
+
+@router.get("/healthz", response_model=HealthAnswer, summary="Alive")
+async def healthz() -> JSONResponse:
+    """200 while the process answers."""
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/readyz", response_model=HealthAnswer, summary="Ready to score", responses={503: {"model": HealthAnswer}})
+async def readyz(request: Request) -> JSONResponse:
+    """200 once every model is loaded and while the device works; else 503."""
+    ready = state_of(request).ready
+    return JSONResponse({"status": "ok" if ready else "not_ready"}, 200 if ready else 503)
+
+
+@router.get("/metrics", response_class=Response, summary="Prometheus metrics")
+async def metrics(request: Request) -> Response:
+    """The text format of Prometheus."""
+    state = state_of(request)
+    state.metrics.queue_depth.set(state.batcher.waiting_rows)
+    return Response(state.metrics.render(), media_type=CONTENT_TYPE)

@@ -1,0 +1,127 @@
+"""`POST /score`: decode, call, encode."""
+
+import asyncio
+import difflib
+from dataclasses import dataclass
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from elbound.calibration.conformal import check_alpha
+from elbound.errors import ConfigError
+from service.decode import JSON, decode_all, media_type_of, split_request
+from service.limits import expand, read_body
+from service.schemas import ErrorAnswer, ScoreAnswer
+from service.scoring import Answer, Layout, answer_document, score_items
+from service.state import state_of
+
+INLINE_BYTES = 16_384
+"""JSON up to this size is parsed on the event loop: a thread costs more than the parsing."""
+INLINE_ITEMS = 64
+PARAMETERS = {
+    "model": {
+        "schema": {"type": "string"},
+        "description": "Which model; may be left out where one is served.",
+    },
+    "alpha": {
+        "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        "description": "False-alarm rate of this request; the bundle's own by default.",
+    },
+    "layout": {
+        "schema": {"type": "string", "enum": ["items", "columns"], "default": "items"},
+        "description": "`columns` answers one array a field, for many rows.",
+    },
+}
+ERRORS: dict[int | str, dict[str, object]] = {
+    status: {"model": ErrorAnswer, "description": text}
+    for status, text in {
+        400: "The body or a parameter cannot be read.",
+        401: "The key is missing or wrong.",
+        404: "No model of that name.",
+        413: "Larger than a limit.",
+        415: "A content type or encoding that is not read.",
+        422: "Not one item could be scored, or the columns are not those of the model.",
+        503: "The queue is full; see Retry-After.",
+        504: "The deadline passed.",
+    }.items()
+}
+
+router = APIRouter()
+
+
+@dataclass(frozen=True)
+class Query:
+    model: str | None
+    alpha: float | None
+    layout: Layout
+
+
+@router.post(
+    "/score",
+    response_model=ScoreAnswer,
+    responses=ERRORS,
+    summary="Score an upload",
+    openapi_extra={"parameters": [{"name": name, "in": "query", **facts} for name, facts in PARAMETERS.items()]},
+)
+async def score(request: Request) -> Response:
+    """Rows of a table or images, by content type; an answer for each item, errors included."""
+    state = state_of(request)
+    query = parse_query(request)
+    scorer = state.registry.get(query.model).scorer
+    content_type = request.headers.get("content-type", "")
+    media_type = media_type_of(content_type)
+    settings = state.settings
+    body = await read_body(request, max_body_bytes=settings.max_body_bytes)
+    with state.metrics.stage("decode"):
+        encoding = request.headers.get("content-encoding", "").strip().lower()
+        body = expand(body, encoding, max_expanded_bytes=settings.max_expanded_bytes)
+        uploads = await split_request(body, content_type, settings)
+        inline = media_type == JSON and len(body) <= INLINE_BYTES
+        items = (
+            decode_all(uploads, scorer, settings)
+            if inline
+            else await asyncio.to_thread(decode_all, uploads, scorer, settings)
+        )
+    answer = await score_items(
+        scorer,
+        items,
+        state.batcher,
+        alpha=query.alpha,
+        deadline_ms=settings.deadline_ms,
+        batch_rows=settings.batch_rows,
+    )
+    state.metrics.observe_items(scorer, items, answer.scored)
+    with state.metrics.stage("postprocess"):
+        if items.n <= INLINE_ITEMS:
+            return _encode(answer, query.layout)
+        return await asyncio.to_thread(_encode, answer, query.layout)
+
+
+def parse_query(request: Request) -> Query:
+    """The parameters, each at most once and known. Raises ConfigError that names the parameter."""
+    given = request.query_params.multi_items()
+    for name, _ in given:
+        if name not in PARAMETERS:
+            nearest = difflib.get_close_matches(name, PARAMETERS, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(PARAMETERS)}"
+            raise ConfigError(f"unknown parameter {name[:100]!r}; {hint}", code="parameter_unknown", where=name[:100])
+    values = dict(given)
+    if len(values) < len(given):
+        raise ConfigError("a parameter is given twice", code="parameter_repeated", where="query")
+    layout = values.get("layout", "items")
+    if layout not in ("items", "columns"):
+        raise ConfigError(f"layout must be items or columns. Got {layout[:100]!r} instead", where="layout")
+    return Query(values.get("model"), _alpha(values.get("alpha")), "columns" if layout == "columns" else "items")
+
+
+def _alpha(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return check_alpha(float(text))
+    except ValueError as error:
+        raise ConfigError(f"alpha must be a number. Got {text[:100]!r} instead", where="alpha") from error
+
+
+def _encode(answer: Answer, layout: Layout) -> Response:
+    return Response(orjson.dumps(answer_document(answer, layout)), media_type="application/json")

@@ -1,0 +1,133 @@
+"""What the service answers, for the OpenAPI document."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorFacts(_Answer):
+    """`code` for programs, `message` for people, `where` names the field, column, row or file."""
+
+    code: str
+    message: str
+    where: str | None = None
+
+
+class ModelName(_Answer):
+    name: str
+    version: str
+
+
+class VerdictThreshold(_Answer):
+    rule: str
+    threshold: float | None
+
+
+class ScoreThreshold(_Answer):
+    unit: str
+    threshold: float | None
+
+
+class ScoreValue(_Answer):
+    value: float
+    p_value: float
+
+
+class Item(_Answer):
+    """One item: either an error or a verdict. `fired` names the score that made it an anomaly."""
+
+    index: int
+    name: str | None = None
+    error: ErrorFacts | None = None
+    is_anomaly: bool | None = None
+    p_value: float | None = None
+    severity: float | None = None
+    score: float | None = None
+    fired: str | None = None
+    scores: dict[str, ScoreValue] | None = None
+
+
+class ErrorAnswer(_Answer):
+    """`items` where every item of an upload has an error of its own."""
+
+    error: ErrorFacts
+    items: list[Item] | None = None
+
+
+class ScoreColumn(_Answer):
+    value: list[float | None]
+    p_value: list[float | None]
+
+
+class Columns(_Answer):
+    """`layout=columns`: one list a field, null where the item has an error."""
+
+    index: list[int]
+    name: list[str | None]
+    error: list[ErrorFacts | None]
+    is_anomaly: list[bool | None]
+    p_value: list[float | None]
+    severity: list[float | None]
+    score: list[float | None]
+    fired: list[str | None]
+    scores: dict[str, ScoreColumn]
+
+
+class Summary(_Answer):
+    items: int
+    scored: int
+    anomalies: int
+    errors: int
+    unseen_categories: dict[str, int]
+
+
+class ScoreAnswer(_Answer):
+    """`items`, or `columns` under `layout=columns`. Thresholds are null where alpha does not resolve."""
+
+    model: ModelName
+    alpha: float
+    n_calibration: int
+    resolvable: bool
+    smallest_alpha: float
+    verdict: VerdictThreshold
+    scores: dict[str, ScoreThreshold]
+    items: list[Item] | None = None
+    columns: Columns | None = None
+    summary: Summary
+
+
+class ModelSummary(_Answer):
+    name: str
+    version: str
+    kind: Literal["table", "image"]
+    ready: bool
+    alpha: float
+    n_calibration: int
+    device: str
+
+
+class ModelsAnswer(_Answer):
+    models: list[ModelSummary]
+
+
+class ModelAnswer(ModelSummary):
+    """A model in full; `item` is the schema that an upload must have."""
+
+    created: str
+    smallest_alpha: float
+    rate_is_promised: bool
+    item: dict[str, object]
+    detector: dict[str, object]
+    verdict: VerdictThreshold
+    scores: dict[str, ScoreThreshold]
+    training: dict[str, object]
+    metrics: dict[str, float]
+    software: dict[str, str]
+
+
+class HealthAnswer(_Answer):
+    status: Literal["ok", "not_ready"]

@@ -1,0 +1,67 @@
+"""Running the application on uvicorn: one process, one socket, a graceful end."""
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+from elbound.errors import ConfigError
+from service.app import create_app
+from service.settings import Settings
+from service.state import State
+
+logger = logging.getLogger("elbound")
+
+
+def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
+    """Serve until SIGTERM or SIGINT; what was accepted by then is finished. Raises ElboundError."""
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    app = create_app(settings, bundles)
+    listener = _listen(settings)
+    host, port = listener.getsockname()[:2]
+    state = app.state.elbound
+    assert isinstance(state, State)
+    for served in state.registry.models.values():
+        scorer = served.scorer
+        logger.info("serving %s %s on %s, alpha %g", scorer.name, scorer.version, scorer.device, scorer.alpha)
+    if not settings.api_key and not ipaddress.ip_address(host).is_loopback:
+        logger.warning("no ELBOUND_API_KEY is set: everybody who reaches %s may score", host)
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        loop=_loop(),
+        log_config=None,
+        log_level=settings.log_level,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
+    )
+    logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """The listening socket. Raises ConfigError that names the address."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot listen on {settings.host}:{settings.port}: {reason}", where="port") from error
+    listener.listen(2048)
+    return listener
+
+
+def _loop() -> str:
+    try:
+        import uvloop  # noqa: F401
+    except ImportError:
+        logger.warning("uvloop is not installed: requests cost about a third more")
+        return "asyncio"
+    return "uvloop"

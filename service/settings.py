@@ -1,0 +1,77 @@
+"""Every setting and every limit of the service, read once into one typed object.
+
+A field is the setting `ELBOUND_` + its name in capitals and, but for secrets, the flag `--its-name`. The unit
+is part of the name. `docs/operations.md` has the same table, and a test compares them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Literal, TypeVar, get_type_hints
+
+from elbound.errors import ConfigError
+
+PREFIX = "ELBOUND_"
+T = TypeVar("T")
+
+
+def _setting(default: T, text: str, *, low: float | None = None, secret: bool = False) -> T:
+    made: T = field(default=default, metadata={"help": text, "low": low, "secret": secret})
+    return made
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Defaults suit a server of one or two models behind a proxy."""
+
+    host: str = _setting("127.0.0.1", "Address to listen on; 0.0.0.0 for every interface.")
+    port: int = _setting(8000, "Port to listen on; 0 takes a free one.", low=0)
+    device: str = _setting("auto", "auto, cpu or cuda.")
+    api_key: str = _setting(
+        "", "Key that callers must send as 'Authorization: Bearer KEY'; none when empty.", secret=True
+    )
+    max_body_bytes: int = _setting(64 << 20, "Largest body of a request.", low=1)
+    max_expanded_bytes: int = _setting(512 << 20, "Most that a gzip, a zip or a compressed table may open to.", low=1)
+    max_rows: int = _setting(100_000, "Most items in one upload.", low=1)
+    max_columns: int = _setting(4_096, "Most columns in one table.", low=1)
+    max_files: int = _setting(10_000, "Most files in a zip or a multipart form.", low=1)
+    max_pixels: int = _setting(64_000_000, "Most pixels in one image, before it is resized.", low=1)
+    max_queue_rows: int = _setting(200_000, "Items that may wait for the device; beyond, 503.", low=1)
+    max_queue_bytes: int = _setting(1 << 30, "Bytes of items that may wait for the device; beyond, 503.", low=1)
+    batch_rows: int = _setting(4_096, "Most items that the device takes at once.", low=1)
+    deadline_ms: int = _setting(30_000, "Longest that a request may wait for the device; beyond, 504.", low=1)
+    shutdown_grace_s: int = _setting(30, "How long a stopping server finishes what it accepted.", low=0)
+    log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least severe message that is logged.")
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str], flags: Mapping[str, object]) -> "Settings":
+        """Settings from `ELBOUND_*` variables with flags (None is not given) laid over them.
+
+        Raises ConfigError that names the setting.
+        """
+        known = {one.name: one for one in fields(cls)}
+        kinds = get_type_hints(cls)
+        values: dict[str, object] = {}
+        for name, one in known.items():
+            raw = flags.get(name)
+            raw = environ.get(PREFIX + name.upper()) if raw is None else raw
+            if raw is not None:
+                values[name] = _parse(one, kinds[name], raw)
+        return cls(**values)  # type: ignore[arg-type]
+
+
+def _parse(one: "Field[object]", kind: object, raw: object) -> object:
+    if kind is str:
+        return str(raw)
+    if kind is not int:
+        choices = getattr(kind, "__args__", ())
+        if raw not in choices:
+            raise ConfigError(f"{one.name} must be one of {', '.join(choices)}. Got {raw!r} instead", where=one.name)
+        return raw
+    low = one.metadata["low"]
+    try:
+        value = int(str(raw).replace("_", ""))
+    except ValueError:
+        value = None
+    if value is None or (low is not None and value < low):
+        raise ConfigError(f"{one.name} must be a whole number of at least {low}. Got {raw!r} instead", where=one.name)
+    return value

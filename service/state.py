@@ -1,0 +1,30 @@
+"""What a running server holds, found from any request."""
+
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from service.batcher import Batcher
+from service.metrics import Metrics
+from service.registry import ModelRegistry
+from service.settings import Settings
+
+
+@dataclass
+class State:
+    settings: Settings
+    metrics: Metrics
+    batcher: Batcher
+    registry: ModelRegistry = field(default_factory=ModelRegistry)
+    loaded: bool = False
+
+    @property
+    def ready(self) -> bool:
+        return self.loaded and self.batcher.alive
+
+
+def state_of(request: Request) -> State:
+    """The server's state; set by `create_app`."""
+    state = request.app.state.elbound
+    assert isinstance(state, State)
+    return state
