@@ -1,0 +1,45 @@
+# The very commands that the README, the continuous integration and a newcomer run.
+PYTHON ?= python3
+VENV ?= .venv
+KEEP ?=
+ARGS ?=
+# torch's CPU build has an index of its own; TORCH=cuda takes the build that PyPI serves.
+TORCH ?= cpu
+TORCH_INDEX = $(if $(or $(PIP_FIND_LINKS),$(filter cuda,$(TORCH))),,--index-url https://download.pytorch.org/whl/cpu)
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: demo test check serve bench image-test clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(READY)  ## train on real data, serve, upload, judge; KEEP=1 leaves the server running
+	$(BIN)/elbound demo $(if $(KEEP),--keep) $(ARGS)
+
+test: $(READY)  ## every test; ELBOUND_DATA=DIR adds those on real data sets
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)  ## lint, format, types, Dockerfile
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+
+serve: $(READY)  ## make serve ARGS="bundles/widgets --port 8000"
+	$(BIN)/elbound serve $(ARGS)
+
+bench: $(READY)  ## measure; the tables are kept in benchmarks/results
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks.training $(ARGS)
+	$(BIN)/python -m benchmarks.scoring $(ARGS)
+
+image-test: $(READY)  ## build the container, run it, score an upload; says so where no engine is there
+	$(BIN)/python -m pytest tests/image --run-image -s $(ARGS)
+
+clean:
+	rm -rf $(VENV) demo
