@@ -93,6 +93,8 @@ def decode_upload(upload: Upload, scorer: Scorer, settings: Settings) -> TensorI
     """Items of one upload. Raises DataError where not one of them can be told from another."""
     if not upload.body:
         raise DecodeError("the body is empty", code="body_empty", where=upload.name or "body")
+    if upload.media_type not in MEDIA_TYPES:
+        raise UnsupportedMedia(f"files of type {upload.media_type} are not read", where=upload.name)
     if upload.media_type in IMAGES:
         return _images(scorer, [upload.body], [upload.name] if upload.name else None, settings)
     if upload.media_type == ZIP:
@@ -108,8 +110,6 @@ def decode_upload(upload: Upload, scorer: Scorer, settings: Settings) -> TensorI
         )
     if upload.media_type == JSON:
         return scorer.to_tensor(_json_rows(upload.body, settings))
-    if upload.media_type not in TABLES:
-        raise UnsupportedMedia(f"{upload.media_type} is not read", where=upload.name)
     return scorer.to_tensor(TABLES[upload.media_type](io.BytesIO(upload.body), limits))
 
 

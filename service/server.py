@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import signal
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended well
+        signal.signal(number, lambda *_: None)
     logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     uvicorn.Server(config).run(sockets=[listener])
 

@@ -83,9 +83,10 @@ class TrainConfig(_Section):
         """
         document: dict[str, Any] = _read_toml(file) if file is not None else {}
         for section, values in flags.items():
+            document.setdefault(section, {})
             given = {key: value for key, value in values.items() if value not in (None, (), [])}
             if given:
-                document[section] = {**document.get(section, {}), **given}
+                document[section] = {**document[section], **given}
         try:
             return cls.model_validate(document)
         except ValidationError as error:

@@ -1,0 +1,130 @@
+"""Every likelihood: it integrates to one, is finite at hard values, and its error is what it says."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from elbound.data.schema import Column, TableSchema
+from elbound.likelihoods.base import Likelihood
+from elbound.likelihoods.columns import ColumnsLikelihood
+from elbound.likelihoods.discrete import Bernoulli, Categorical
+from elbound.likelihoods.gaussian import PredictedGaussian, SharedGaussian
+
+SCHEMA = TableSchema(
+    columns=(
+        Column(name="site", kind="categorical", levels=("x", "y", "z")),
+        Column(name="a", kind="numeric"),
+        Column(name="yes", kind="boolean"),
+        Column(name="when", kind="datetime"),
+    )
+)
+CASES: dict[type[Likelihood], tuple[Likelihood, list[list[float] | None]]] = {
+    PredictedGaussian: (PredictedGaussian(2, 0.01), [None, None]),
+    SharedGaussian: (SharedGaussian((1, 1, 2), 1, 0.01), [None, None]),
+    Bernoulli: (Bernoulli(2), [[0, 1], [0, 1]]),
+    Categorical: (Categorical((3, 1), 0.02), [[0, 1, 2, 3], [0, 1]]),
+    ColumnsLikelihood: (
+        ColumnsLikelihood(SCHEMA, variance_floor=0.01, novelty=0.02),
+        [[0, 1, 2, 3], None, [0, 1], None],
+    ),
+}
+"""The support of each feature: its values, or None for the real line."""
+
+
+def subclasses(kind: type[Likelihood]) -> Iterator[type[Likelihood]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from subclasses(child)
+
+
+def test_every_likelihood_of_the_library_has_a_case() -> None:
+    ours = {kind for kind in subclasses(Likelihood) if kind.__module__.startswith("elbound.")}
+    assert ours == set(CASES)
+
+
+def random_parameters(likelihood: Likelihood, n: int = 1, scale: float = 1.0) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return scale * torch.randn(1, 1, n, *likelihood.parameter_shape, generator=generator, dtype=torch.float64)
+
+
+def event_shape(likelihood: Likelihood, support: list[list[float] | None]) -> tuple[int, ...]:
+    return likelihood.parameter_shape if isinstance(likelihood, SharedGaussian) else (len(support),)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_each_feature_integrates_to_one(kind: type[Likelihood]) -> None:
+    likelihood, support = CASES[kind]
+    likelihood.double()
+    shape = event_shape(likelihood, support)
+    grid = torch.linspace(-80, 80, 64_001, dtype=torch.float64)
+    with torch.no_grad():
+        for j, values in enumerate(support):
+            points = grid if values is None else torch.tensor(values, dtype=torch.float64)
+            x = torch.full((len(points), len(support)), torch.nan, dtype=torch.float64)
+            x[:, j] = points
+            if isinstance(likelihood, SharedGaussian):
+                x = torch.nan_to_num(x)
+            parameters = random_parameters(likelihood).expand(1, 1, len(points), *likelihood.parameter_shape)
+            terms = likelihood.log_prob(parameters, x.view(1, 1, -1, *shape)).flatten(3)[0, 0, :, j]
+            mass = torch.trapezoid(terms.exp(), points) if values is None else terms.exp().sum()
+            assert float(mass) == pytest.approx(1, abs=1e-6), f"feature {j}"
+
+
+@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("scale", [0.0, 1.0, 80.0, 1e4])
+def test_finite_value_and_gradient_at_hard_values(kind: type[Likelihood], scale: float) -> None:
+    likelihood, support = CASES[kind]
+    likelihood.float()
+    shape = event_shape(likelihood, support)
+    rows = [[0.0 if values is None else values[0] for values in support]]
+    rows += [[big if values is None else values[-1] for values in support] for big in (1e5, -1e5, 1e-30)]
+    x = torch.tensor(rows).view(1, 1, -1, *shape)
+    parameters = random_parameters(likelihood, len(rows), scale).float().requires_grad_()
+    terms = likelihood.log_prob(parameters, x)
+    terms.sum().backward()
+    assert terms.shape == x.shape
+    assert torch.isfinite(terms).all()
+    assert parameters.grad is not None
+    assert torch.isfinite(parameters.grad).all()
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_error_is_zero_for_a_perfect_prediction_and_positive_else(kind: type[Likelihood]) -> None:
+    likelihood, support = CASES[kind]
+    likelihood.double()
+    shape = event_shape(likelihood, support)
+    x = torch.tensor([[0.3 if values is None else values[0] for values in support]], dtype=torch.float64)
+    x = x.view(1, 1, *shape)
+    perfect = torch.tensor([0.3 if values is None else 1.0 for values in support], dtype=torch.float64).view(x.shape)
+    assert (likelihood.error(perfect, x) == 0).all()
+    assert (likelihood.error(perfect - 0.5, x) > 0).all()
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_a_float32_term_agrees_with_float64(kind: type[Likelihood]) -> None:
+    likelihood, support = CASES[kind]
+    shape = event_shape(likelihood, support)
+    x = torch.tensor([[1.7 if values is None else values[-1] for values in support]]).view(1, 1, 1, *shape)
+    parameters = random_parameters(likelihood)
+    precise = likelihood.double().log_prob(parameters, x.double())
+    torch.testing.assert_close(
+        likelihood.float().log_prob(parameters.float(), x).double(), precise, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_the_variance_belongs_to_the_row_and_the_feature() -> None:
+    likelihood = PredictedGaussian(1, 0.01)
+    x = torch.tensor([2.0, 2.0]).view(1, 1, 2, 1)
+    parameters = torch.tensor([[0.0, 0.0], [0.0, 2.0]]).view(1, 1, 2, 2)
+    expected = torch.distributions.Normal(0, torch.tensor([1.0, torch.e])).log_prob(torch.tensor(2.0))
+    torch.testing.assert_close(likelihood.log_prob(parameters, x)[0, 0, :, 0], expected)
+
+
+def test_an_unseen_category_has_a_bounded_surprise_of_its_own() -> None:
+    likelihood = Categorical((2,), novelty=1 / 101)
+    parameters = torch.tensor([[50.0, 0.0, -50.0]]).view(1, 1, 1, 3)
+    surprise = -likelihood.log_prob(parameters, torch.tensor([[2.0]]).view(1, 1, 1, 1))
+    assert float(surprise) == pytest.approx(math.log(101), rel=1e-5)

@@ -1,0 +1,95 @@
+"""A real server for real requests: `elbound serve` as a process, on a port of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+START_TIMEOUT_S = 60
+
+
+class Server:
+    """A running `elbound serve`, its log and a client for it."""
+
+    def __init__(self, bundles: list[Path], log: Path, environ: dict[str, str]) -> None:
+        self.log = log
+        command = [sys.executable, "-m", "elbound", "serve", *map(str, bundles), "--port", "0"]
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("ELBOUND_")}
+        started = time.monotonic()
+        with log.open("wb") as sink:
+            self.process = subprocess.Popen(
+                command, stdout=sink, stderr=sink, env={**plain, "OMP_NUM_THREADS": "1", **environ}
+            )
+        self.url = self._wait()
+        self.start_seconds = time.monotonic() - started
+        self.client = httpx.Client(base_url=self.url, timeout=60)
+
+    def _wait(self) -> str:
+        until = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < until:
+            found = re.search(r"listening on (http://\S+)", self.log.read_text())
+            if found:
+                try:
+                    if httpx.get(f"{found[1]}/readyz").status_code == 200:
+                        return found[1]
+                except httpx.TransportError:
+                    pass
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise AssertionError(f"no server: {self.log.read_text()}")
+
+    def score(self, body: bytes, media_type: str, **query: object) -> httpx.Response:
+        return self.client.post("/score", content=body, headers={"content-type": media_type}, params=query)  # type: ignore[arg-type]
+
+    def metric(self, line: str) -> float:
+        """The value of a series by its whole name with labels; 0 where it is not there."""
+        text = self.client.get("/metrics").text
+        found = re.search(rf"^{re.escape(line)} (\S+)$", text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def stop(self) -> int:
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """Start a server for bundles with `ELBOUND_*` settings; all are stopped at the end."""
+    servers: list[Server] = []
+
+    def run(*bundles: Path, **settings: object) -> Server:
+        environ = {f"ELBOUND_{name.upper()}": str(value) for name, value in settings.items()}
+        server = Server(list(bundles), tmp_path_factory.mktemp("server") / "log", environ)
+        servers.append(server)
+        return server
+
+    yield run
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def numeric_bundle(numeric_scorer, tmp_path_factory):  # type: ignore[no-untyped-def]
+    path = tmp_path_factory.mktemp("bundles") / "numbers"
+    numeric_scorer.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(start: Callable[..., Server], table_bundle: Path, image_bundle: Path, numeric_bundle: Path) -> Server:
+    """All three kinds of bundle, small limits."""
+    return start(
+        table_bundle, image_bundle, numeric_bundle,
+        max_body_bytes=2_000_000, max_expanded_bytes=4_000_000, max_rows=5_000, max_columns=50, max_files=20,
+        max_pixels=1_000_000,
+    )  # fmt: skip

@@ -1,0 +1,120 @@
+"""The directions of import, the public surface, and what `--help` may cost."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import elbound
+
+ROOT = Path(__file__).parents[1]
+LAYERS = (
+    "errors", "data", "networks", "likelihoods", "priors", "bounds", "views", "models", "scores", "calibration",
+    "detector", "device", "bundle", "scorer", "fit", "estimator", "evaluation", "cli", "__main__",
+)  # fmt: skip
+"""Inside the library a module imports only from lines above its own."""
+NOT_IN_THE_LIBRARY = {"fastapi", "starlette", "uvicorn", "prometheus_client", "ray", "orjson_http"}
+TRAIN_EXTRA = {"sklearn", "scipy", "matplotlib", "httpx"}
+MAY_NEED_THE_EXTRA = {"elbound/estimator.py", "elbound/evaluation.py", "training/demo.py", "training/demo_data.py"}
+
+
+def imports(file: Path) -> set[str]:
+    """Every module that `file` imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative imports hide the direction"
+            found.add(node.module or "")
+    return found
+
+
+def files(package: str) -> list[Path]:
+    found = sorted((ROOT / package).rglob("*.py"))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [("elbound", ("training", "service")), ("training", ("service",)), ("service", ("training",))],
+)
+def test_packages_import_in_one_direction(package: str, forbidden: tuple[str, ...]) -> None:
+    for file in files(package):
+        wrong = {name for name in imports(file) if name.split(".")[0] in forbidden}
+        assert not wrong, f"{file.relative_to(ROOT)} imports {wrong}"
+
+
+def test_the_library_knows_nothing_of_http() -> None:
+    for file in files("elbound"):
+        wrong = {name for name in imports(file) if name.split(".")[0] in NOT_IN_THE_LIBRARY}
+        assert not wrong, f"{file.relative_to(ROOT)} imports {wrong}"
+
+
+def layer(module: str) -> int:
+    return LAYERS.index(module.split(".")[1])
+
+
+def test_inside_the_library_imports_point_upwards() -> None:
+    for file in files("elbound"):
+        module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        if module == "elbound.__init__":
+            continue
+        for name in imports(file):
+            if name.startswith("elbound."):
+                assert layer(name) <= layer(module), f"{module} imports {name}, which stands below it"
+
+
+def test_only_four_files_need_the_train_extra() -> None:
+    for package in ("elbound", "training", "service"):
+        for file in files(package):
+            needed = {name.split(".")[0] for name in imports(file)} & TRAIN_EXTRA
+            assert not needed or str(file.relative_to(ROOT)) in MAY_NEED_THE_EXTRA, f"{file} needs {needed}"
+
+
+def test_no_file_is_longer_than_three_hundred_lines() -> None:
+    for package in ("elbound", "training", "service"):
+        for file in files(package):
+            assert len(file.read_text().splitlines()) <= 300, file
+
+
+def test_nothing_is_pickled() -> None:
+    for package in ("elbound", "training", "service"):
+        for file in files(package):
+            assert not {name.split(".")[0] for name in imports(file)} & {"pickle", "joblib", "dill", "cloudpickle"}, (
+                file
+            )
+            assert not re.search(r"(?<!safetensors\.)torch\.load\(", file.read_text()), file
+
+
+def test_public_names_are_there_and_nothing_else_is_public() -> None:
+    assert dir(elbound) == sorted(elbound.__all__)
+    for name in elbound.__all__:
+        assert getattr(elbound, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = elbound.nonsense
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_command_line_does_not_import_torch() -> None:
+    code = (
+        "import sys; from elbound.cli import build_app; build_app();"
+        "print('torch' in sys.modules, 'fastapi' in sys.modules)"
+    )
+    assert run_python(code) == "False False\n"
+
+
+def test_importing_the_library_changes_no_global_state() -> None:
+    code = (
+        "import torch, warnings; before = (torch.get_num_threads(), torch.get_default_dtype(), list(warnings.filters));"
+        "import elbound.scorer;"
+        "print(before == (torch.get_num_threads(), torch.get_default_dtype(), list(warnings.filters)))"
+    )
+    assert run_python(code) == "True\n"

@@ -1,0 +1,233 @@
+"""The commands as a user runs them: real processes on real files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from elbound.bundle import load_bundle
+from elbound.fit.checkpoint import load_checkpoint
+
+ENVIRON = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def run(*arguments: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "elbound", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=ENVIRON, **kwargs)  # type: ignore[call-overload, no-any-return]
+
+
+def succeed(*arguments: object) -> str:
+    ended = run(*arguments)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout + ended.stderr
+
+
+def fail(*arguments: object) -> str:
+    ended = run(*arguments)
+    assert ended.returncode in (1, 2)
+    assert "Traceback" not in ended.stderr
+    return " ".join(ended.stderr.split())
+
+
+@pytest.fixture
+def csv_file(tmp_path: Path, normal_rows: pa.Table) -> Path:
+    path = tmp_path / "normal.csv"
+    pyarrow.csv.write_csv(normal_rows, path)
+    return path
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    draw = np.random.default_rng(0)
+    for i in range(40):
+        (folder / f"tile{i % 8}").mkdir(parents=True, exist_ok=True)
+        pixels = np.clip(draw.normal(120, 10, (16, 20)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"tile{i % 8}" / f"shot{i}.png")
+    return folder
+
+
+def test_train_inspect_score_and_evaluate_a_table(csv_file: Path, table_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    text = succeed("train", csv_file, "--out", out, "--steps", 60, "--alpha", 0.1, "--name", "rows-2")
+    assert "reconstruction" in text
+    assert "validation elbo" in text
+    assert "s left" in text
+    assert "200 rows, 5 columns" in text
+    assert "next: elbound serve" in text
+    manifest = load_bundle(out).manifest
+    assert (manifest.name, manifest.verdict.alpha, manifest.training.steps) == ("rows-2", 0.1, 60)
+    shown = succeed("inspect", out)
+    assert "hashes and golden rows: as written" in shown
+    assert "3 levels: " in shown
+    for suffix in ("csv", "parquet", "ndjson"):
+        result = tmp_path / f"results.{suffix}"
+        assert "200 items" in succeed("score", out, csv_file, "--out", result)
+    by_parquet = pyarrow.parquet.read_table(tmp_path / "results.parquet").to_pylist()
+    by_ndjson = [json.loads(line) for line in (tmp_path / "results.ndjson").read_text().splitlines()]
+    assert by_parquet == by_ndjson
+    assert len(by_parquet) == 200
+    assert all((row["p_value"] <= 0.1) == row["is_anomaly"] for row in by_parquet)
+    evaluated = succeed("evaluate", out, "--normal", csv_file, "--anomalous", csv_file)
+    assert "0.5000" in evaluated
+
+
+def test_train_and_score_images(image_folder: Path, tmp_path: Path) -> None:
+    (image_folder / "tile0" / "broken.png").write_bytes(b"no image")
+    text = succeed("train", image_folder, "--out", tmp_path / "b", "--steps", 10, "--image-size", "12x15")
+    assert "skipped tile0/broken.png: not an image" in text
+    assert "40 images, scored as 12 x 15 pixels, grey, 8 bits" in text
+    succeed("score", tmp_path / "b", image_folder, "--out", tmp_path / "r.ndjson")
+    rows = [json.loads(line) for line in (tmp_path / "r.ndjson").read_text().splitlines()]
+    assert len(rows) == 41
+    assert [row["name"] for row in rows if row["error"]] == ["tile0/broken.png"]
+
+
+def test_whole_groups_by_column_and_by_pattern(csv_file: Path, image_folder: Path, tmp_path: Path) -> None:
+    table = pyarrow.csv.read_csv(csv_file).append_column("machine", pa.array([f"m{i % 20}" for i in range(200)]))
+    pyarrow.csv.write_csv(table, csv_file)
+    succeed("train", csv_file, "--out", tmp_path / "a", "--steps", 5, "--split-by", "machine")
+    manifest = load_bundle(tmp_path / "a").manifest
+    assert manifest.training.grouped
+    assert "machine" not in [column.name for column in manifest.item.columns]  # type: ignore[union-attr]
+    succeed("train", image_folder, "--out", tmp_path / "b", "--steps", 5, "--split-by", r"tile(\d+)/")
+    assert load_bundle(tmp_path / "b").manifest.training.grouped
+    assert "does not match the file name" in fail(
+        "train", image_folder, "--out", tmp_path / "c", "--split-by", "frame(.)"
+    )
+
+
+def test_settings_from_toml_and_flags(csv_file: Path, tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(f"""
+        [data]
+        path = "{csv_file}"
+        exclude = ["site"]
+        [fit]
+        steps = 7
+        seed = 3
+        [calibration]
+        alpha = 0.2
+        [bundle]
+        out = "{tmp_path / "b"}"
+    """)
+    succeed("train", "--config", config, "--steps", 9)
+    manifest = load_bundle(tmp_path / "b").manifest
+    assert (manifest.training.steps, manifest.training.seed, manifest.verdict.alpha) == (9, 3, 0.2)
+    assert [column.name for column in manifest.item.columns] == ["a", "b", "c", "ok"]  # type: ignore[union-attr]
+
+
+def test_a_schema_by_hand(csv_file: Path, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"columns": [{"name": "a", "kind": "numeric"}, {"name": "site", "kind": "categorical"}]}')
+    succeed("train", csv_file, "--out", tmp_path / "b", "--steps", 5, "--schema", schema, "--id", "c")
+    item = load_bundle(tmp_path / "b").manifest.item
+    assert [(column.name, column.kind) for column in item.columns] == [("a", "numeric"), ("site", "categorical")]  # type: ignore[union-attr]
+    assert item.id_column == "c"  # type: ignore[union-attr]
+    succeed("score", tmp_path / "b", csv_file, "--out", tmp_path / "r.csv")
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--out", "b", "--alpha", "2"], "calibration.alpha: Input should be less than 1"),
+    (["--out", "b", "--resize", "squeeze"], "data.resize: Input should be 'fit', 'crop' or 'stretch'"),
+    (["--out", "b", "--image-size", "12"], "HEIGHTxWIDTH"),
+    (["--out", "b", "--exclude", "nothing"], "no such columns: 'nothing'"),
+    (["--out", "b", "--split-by", "nothing"], "there is no column 'nothing'"),
+    (["--out", "b", "--schema", "none.json"], "none.json cannot be read as JSON"),
+    (["--out", "b", "--device", "tpu"], "fit.device"),
+    (["--out", "b", "--resume"], "there is no checkpoint"),
+    ([], "bundle.out is not set"),
+])  # fmt: skip
+def test_settings_that_cannot_be_used(csv_file: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    arguments = [str(tmp_path / part) if part in ("b", "none.json") else part for part in arguments]
+    assert message in fail("train", csv_file, *arguments)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_misspelt_setting_names_the_nearest(csv_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('[fit]\nstps = 3\n[bundle]\nout = "x"\n')
+    assert "unknown setting fit.stps; did you mean 'steps'?" in fail("train", csv_file, "--config", tmp_path / "c.toml")
+    (tmp_path / "c.toml").write_text("steps = 3")
+    assert "unknown setting steps" in fail("train", csv_file, "--config", tmp_path / "c.toml", "--out", tmp_path / "b")
+
+
+def test_data_that_cannot_be_used(csv_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    (tmp_path / "empty").mkdir()
+    assert "holds neither tables" in fail("train", tmp_path / "empty", "--out", out)
+    assert "does not exist" in fail("train", tmp_path / "nothing", "--out", out)
+    lines = csv_file.read_text().splitlines()
+    (tmp_path / "ragged.csv").write_text("\n".join([*lines[:50], lines[50] + ",7", *lines[51:]]))
+    assert "ragged.csv: line 51 has 6 cells, the header has 5" in fail("train", tmp_path / "ragged.csv", "--out", out)
+    (tmp_path / "few.csv").write_text("\n".join(lines[:20]))
+    assert "19 items; at least 20" in fail("train", tmp_path / "few.csv", "--out", out)
+    (tmp_path / "inf.csv").write_text("\n".join([*lines[:30], "inf,1,1,true,north", *lines[30:]]))
+    assert "item 29: column 'a' must be finite" in fail("train", tmp_path / "inf.csv", "--out", out)
+    assert not out.exists()
+
+
+def test_an_existing_bundle_is_refused_before_any_work(csv_file: Path, table_bundle: Path) -> None:
+    before = (table_bundle / "manifest.json").read_bytes()
+    assert "exists already" in fail("train", csv_file, "--out", table_bundle)
+    assert (table_bundle / "manifest.json").read_bytes() == before
+
+
+def test_scoring_refuses_what_it_cannot_write_or_read(table_bundle: Path, csv_file: Path, tmp_path: Path) -> None:
+    assert "--out must end in one of .csv, .parquet, .ndjson" in fail("score", table_bundle, csv_file, "--out", "x.xls")
+    assert "there is no folder" in fail("score", table_bundle, csv_file, "--out", tmp_path / "no" / "x.csv")
+    (tmp_path / "other.csv").write_text("x,y\n1,2\n")
+    assert "missing: 'a'" in fail("score", table_bundle, tmp_path / "other.csv", "--out", tmp_path / "x.csv")
+    assert not (tmp_path / "x.csv").exists()
+
+
+def start_training(csv_file: Path, out: Path, *more: object) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "elbound", "train", csv_file, "--out", out, "--steps", 1500, "--seed", 5]
+    return subprocess.Popen([*map(str, command), "--checkpoint-steps", "50", *map(str, more)], env=ENVIRON,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+
+
+def wait_for(checkpoint: Path, process: "subprocess.Popen[bytes]") -> None:
+    until = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < until:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    time.sleep(0.3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_resumes_to_the_same_weights(csv_file: Path, tmp_path: Path, number: signal.Signals) -> None:
+    out, checkpoint = tmp_path / "b", tmp_path / "b.checkpoint"
+    process = start_training(csv_file, out)
+    wait_for(checkpoint, process)
+    process.send_signal(number)
+    text = process.communicate(timeout=60)[0].decode()
+    if number is signal.SIGINT:
+        assert process.returncode == 130
+        assert "continue with the same command and --resume" in text
+    assert 0 < load_checkpoint(checkpoint).step < 1500
+    assert not out.exists()
+    succeed("train", csv_file, "--out", out, "--steps", 1500, "--seed", 5, "--checkpoint-steps", 50, "--resume")
+    assert not checkpoint.exists()
+    succeed("train", csv_file, "--out", tmp_path / "whole", "--steps", 1500, "--seed", 5, "--checkpoint-steps", 50)
+    first, second = (load_file(path / "weights.safetensors") for path in (out, tmp_path / "whole"))
+    assert all((first[name] == second[name]).all() for name in second)
+
+
+def test_help_answers_at_once() -> None:
+    started = time.monotonic()
+    text = succeed("--help")
+    assert time.monotonic() - started < 2  # about 0.3 s alone; a loaded machine is slower
+    for command in ("train", "evaluate", "score", "inspect", "serve", "demo"):
+        assert f" {command} " in text
+    assert succeed("--version").strip() == "0.1.0"
