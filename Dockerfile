@@ -1,0 +1,71 @@
+# The service (`elbound serve`) and bulk scoring (`elbound score`, `elbound inspect`); training stays outside.
+#
+#   docker build -t elbound .
+#   docker run --read-only --cap-drop=all --tmpfs /tmp -p 8000:8000 \
+#       -v "$PWD/bundles/widgets:/bundles/model:ro" elbound
+#
+# Several models: -v "$PWD/bundles:/bundles:ro" elbound serve widgets digits
+# Settings: -e ELBOUND_...; the health check follows ELBOUND_HOST and ELBOUND_PORT, not flags.
+# On a GPU: --build-arg TORCH=cuda
+# Behind a proxy or with an index of one's own: --secret id=pip_conf,src=pip.conf and, where that says
+# `cert = /run/secrets/ca_bundle`, --secret id=ca_bundle,src=ca.pem. Neither is kept in the image.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS dependencies
+ARG TORCH=cpu
+# Wheels of one's own instead of torch's index for the CPU build: a page or a folder, as pip takes it.
+ARG PIP_FIND_LINKS=
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /build
+RUN python -m venv --without-pip /opt/elbound
+COPY constraints.txt .
+# torch alone first: the other packages never come from its index.
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca_bundle \
+    case "$TORCH" in cpu|cuda) ;; *) echo "TORCH must be cpu or cuda. Got $TORCH instead" >&2; exit 1;; esac; \
+    if [ "$TORCH" = cpu ] && [ -z "$PIP_FIND_LINKS" ]; then \
+        set -- --index-url https://download.pytorch.org/whl/cpu; \
+    fi; \
+    grep '^torch==' constraints.txt > torch.txt && \
+    pip --python /opt/elbound/bin/python install --no-deps "$@" -r torch.txt
+# The wrong build of torch would work, with gigabytes of libraries that no one asked for, or with no GPU.
+RUN /opt/elbound/bin/python -c "import runpy, sys, sysconfig; \
+    cuda = runpy.run_path(sysconfig.get_path('purelib') + '/torch/version.py')['cuda']; \
+    sys.exit((cuda is not None) != ('$TORCH' == 'cuda') and f'TORCH=$TORCH, but pip found the build for CUDA {cuda}')"
+COPY pyproject.toml .
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca_bundle \
+    python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+        > requirements.txt && \
+    pip --python /opt/elbound/bin/python install -c constraints.txt -r requirements.txt
+# A tenth of the image: torch's headers and its own tests.
+RUN rm -rf /opt/elbound/lib/python3*/site-packages/torch/include /opt/elbound/lib/python3*/site-packages/torch/test
+
+FROM dependencies AS application
+COPY README.md LICENSE ./
+COPY elbound elbound
+COPY training training
+COPY service service
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca_bundle \
+    pip --python /opt/elbound/bin/python install --no-deps --prefix /opt/application .
+
+FROM ${PYTHON_IMAGE}
+LABEL org.opencontainers.image.title="elbound" \
+      org.opencontainers.image.description="Calibrated anomaly scores over HTTP from a variational autoencoder" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin elbound
+# A layer that changes with constraints.txt, then a small one that changes with the code.
+COPY --from=dependencies /opt/elbound /opt/elbound
+COPY --from=application /opt/application /opt/elbound
+ENV PATH=/opt/elbound/bin:$PATH \
+    HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    ELBOUND_HOST=0.0.0.0 \
+    ELBOUND_PORT=8000
+USER 10001:10001
+WORKDIR /bundles
+EXPOSE 8000
+# http.client, since urllib would ask a proxy that the environment names.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection(os.environ['ELBOUND_HOST'], int(os.environ['ELBOUND_PORT']), timeout=4); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
+ENTRYPOINT ["elbound"]
+CMD ["serve", "/bundles/model"]
