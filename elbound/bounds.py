@@ -83,7 +83,7 @@ def bound_terms(model: Density, x: Tensor, noise: Tensor) -> BoundTerms:
         posterior=posterior,
         log_px=model.likelihood.log_prob(parameters, seen).sum(features),
         log_pz=model.prior.log_prob(z),
-        log_qz=-0.5 * (noise.square() + logvar + LOG_2PI).sum(-1),
+        log_qz=-0.5 * (noise.square().sum(-1) + (logvar + LOG_2PI).sum(-1)),
         kl=None if kl is None else kl.sum(-1),
         prediction=model.likelihood.prediction(parameters, seen).mean(1),
     )

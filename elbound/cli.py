@@ -3,6 +3,8 @@
 Nothing heavy is imported here or by the commands' modules, so that `elbound --help` answers at once.
 """
 
+import os
+import signal
 import sys
 from importlib.metadata import entry_points
 
@@ -14,6 +16,7 @@ from elbound.errors import ElboundError
 COMMAND_GROUP = "elbound.commands"
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 
 def build_app() -> typer.Typer:
@@ -39,6 +42,11 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """Run the command; an error of elbound's own is one line on stderr and exit status 1."""
+    # Threads of one operation that spin while they wait for each other cost a factor of ten where another
+    # process wants a core; must be said before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # As a container's first process the default would be to ignore it; `serve` replaces this when it is up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     try:
         build_app()()
     except ElboundError as error:

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from elbound.bounds import bound_terms, fixed_noise
 from elbound.data.schema import ImageSchema, TableSchema
+from elbound.device import chunk_pool
 from elbound.models import MODELS, ModelSpec
 from elbound.scores import SCORES
 from elbound.views import build_view
 
-CPU_CHUNK_VALUES = 1 << 18
+CPU_CHUNK_VALUES = 1 << 19
 CUDA_CHUNK_VALUES = 1 << 24
 MIN_CHUNK, MAX_CHUNK, MAX_CUDA_CHUNK = 16, 1024, 8192
 
@@ -60,6 +61,7 @@ class Detector(nn.Module):
         )
         self.units = {name: SCORES[name.rpartition(".")[2]].unit for name in self.score_names}
         values = max(model.samples * model.nets * _row_values(model, schema) for model in spec.models)
+        self.workers = torch.get_num_threads()
         self.cpu_chunk = max(MIN_CHUNK, min(MAX_CHUNK, CPU_CHUNK_VALUES // values))
         self.cuda_chunk = max(MIN_CHUNK, min(MAX_CUDA_CHUNK, CUDA_CHUNK_VALUES // values))
 
@@ -80,10 +82,19 @@ class Detector(nn.Module):
         """
         chunk = self.cpu_chunk if device.type == "cpu" else self.cuda_chunk
         out = torch.empty(len(x), len(self.score_names), dtype=torch.float64, device=device)
-        for start in range(0, len(x), chunk):
+
+        @torch.inference_mode()
+        def score(start: int) -> None:
             rows = x[start : start + chunk].to(device)
             columns = [score for member in self.each() for score in member(rows)]
             out[start : start + chunk] = torch.stack(columns, 1)
+
+        starts = range(0, len(x), chunk)
+        if device.type == "cpu" and len(starts) > 1 and self.workers > 1:
+            list(chunk_pool(self.workers).map(score, starts))
+        else:
+            for start in starts:
+                score(start)
         return out
 
 

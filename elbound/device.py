@@ -1,4 +1,8 @@
-"""Where tensors live: `auto`, `cpu` or `cuda`."""
+"""Where tensors live (`auto`, `cpu` or `cuda`) and how a CPU's cores share the work."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import torch
 
@@ -15,3 +19,23 @@ def choose_device(name: str) -> torch.device:
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device is cuda, but torch sees no CUDA device here", where="device")
     return torch.device(name)
+
+
+@cache
+def chunk_pool(workers: int) -> ThreadPoolExecutor:
+    """`workers` threads for chunks of items, each with one torch thread of its own.
+
+    Products of this size gain little from several threads inside one operation, and lose a factor of ten
+    where another process wants a core: the threads of an operation wait for each other. Chunks need not.
+    """
+    own = torch.get_num_threads()
+    started = threading.Barrier(workers)
+
+    def one_thread() -> None:
+        torch.set_num_threads(1)
+        started.wait()
+
+    pool = ThreadPoolExecutor(workers, "elbound-chunk", initializer=one_thread)
+    list(pool.map(lambda _: None, range(workers)))
+    torch.set_num_threads(own)  # a thread's setting is also the default of threads that start later
+    return pool

@@ -85,7 +85,9 @@ def read_manifest(path: Path) -> Manifest:
         raise BundleCorrupt(f"{file} is larger than {MAX_MANIFEST_BYTES:,} bytes", where=MANIFEST)
     try:
         document = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise BundleCorrupt(f"{file} cannot be read: {error.strerror or error}", where=MANIFEST) from error
+    except (ValueError, RecursionError) as error:
         raise BundleCorrupt(f"{file} is not readable JSON: {error}", where=MANIFEST) from error
     found = document.get("format_version") if isinstance(document, dict) else None
     if found != FORMAT_VERSION:

@@ -1,5 +1,6 @@
 """The contract of a likelihood p(x|z)."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -32,3 +33,13 @@ class Likelihood(nn.Module):
         Shapes `(nets, n, *event)`; 0 where `x` is missing.
         """
         raise NotImplementedError
+
+
+def where_seen(x: Tensor, terms: Tensor) -> Tensor:
+    """`terms` with 0 where `x` is missing.
+
+    On a CPU, data without gaps skip the pass over all K samples; on a GPU the question would wait for the
+    device.
+    """
+    missing = torch.isnan(x)
+    return terms.masked_fill(missing, 0.0) if x.is_cuda or bool(missing.any()) else terms

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from elbound.likelihoods.base import Likelihood
+from elbound.likelihoods.base import Likelihood, where_seen
 
 
 class Bernoulli(Likelihood):
@@ -16,13 +16,13 @@ class Bernoulli(Likelihood):
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         sign = 1 - 2 * torch.nan_to_num(x)
-        return -functional.softplus(sign * parameters).masked_fill(torch.isnan(x), 0.0)
+        return where_seen(x, -functional.softplus(sign * parameters))
 
     def prediction(self, parameters: Tensor, x: Tensor) -> Tensor:
         return torch.sigmoid((2 * torch.nan_to_num(x) - 1) * parameters)
 
     def error(self, prediction: Tensor, x: Tensor) -> Tensor:
-        return (1 - prediction).masked_fill(torch.isnan(x), 0.0)
+        return where_seen(x, 1 - prediction)
 
 
 class Categorical(Likelihood):
@@ -61,10 +61,10 @@ class Categorical(Likelihood):
         chosen = torch.log_softmax(logits, -1).gather(-1, level[..., None])[..., 0]
         known = chosen + torch.log1p(chosen.new_tensor(-self.novelty))
         novel = torch.logaddexp(known, chosen.new_tensor(self.novelty).log())
-        return torch.where(level == self.other, novel, known).masked_fill(torch.isnan(x), 0.0)
+        return where_seen(x, torch.where(level == self.other, novel, known))
 
     def prediction(self, parameters: Tensor, x: Tensor) -> Tensor:
         return self.log_prob(parameters, x).exp()
 
     def error(self, prediction: Tensor, x: Tensor) -> Tensor:
-        return (1 - prediction).masked_fill(torch.isnan(x), 0.0)
+        return where_seen(x, 1 - prediction)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from elbound.likelihoods.base import Likelihood
+from elbound.likelihoods.base import Likelihood, where_seen
 
 LOG_2PI = math.log(2 * math.pi)
 MAX_LOGVAR = 6.0
@@ -13,7 +13,8 @@ MAX_LOGVAR = 6.0
 
 def normal_log_prob(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
     """log N(x; mean, exp(logvar)), elementwise, in nats."""
-    return -0.5 * ((x - mean).square_() * torch.exp(-logvar) + logvar + LOG_2PI)
+    deviation = (x - mean).square()
+    return torch.addcmul(logvar + LOG_2PI, deviation, torch.exp(-logvar)).mul(-0.5)
 
 
 class PredictedGaussian(Likelihood):
@@ -33,13 +34,13 @@ class PredictedGaussian(Likelihood):
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         mean, logvar = parameters.split(self.features, -1)
         logvar = logvar.clamp(self.min_logvar, MAX_LOGVAR)
-        return _where_seen(x, normal_log_prob(torch.nan_to_num(x), mean, logvar))
+        return where_seen(x, normal_log_prob(torch.nan_to_num(x), mean, logvar))
 
     def prediction(self, parameters: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002 - the contract
         return parameters[..., : self.features]
 
     def error(self, prediction: Tensor, x: Tensor) -> Tensor:
-        return _where_seen(x, (torch.nan_to_num(x) - prediction).square())
+        return where_seen(x, (torch.nan_to_num(x) - prediction).square())
 
 
 class SharedGaussian(Likelihood):
@@ -63,7 +64,3 @@ class SharedGaussian(Likelihood):
 
     def error(self, prediction: Tensor, x: Tensor) -> Tensor:
         return (x - prediction).square()
-
-
-def _where_seen(x: Tensor, terms: Tensor) -> Tensor:
-    return terms.masked_fill(torch.isnan(x), 0.0)

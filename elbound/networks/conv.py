@@ -15,13 +15,14 @@ def depth(height: int, width: int) -> int:
 
 
 class ConvEncoder(nn.Module):
-    """`(n, channels, height, width)` to `(n, outputs)`."""
+    """`(n, channels, height, width)` to `(n, outputs)`; the first convolution already halves the sides."""
 
     def __init__(self, channels: int, height: int, width: int, outputs: int) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(channels, WIDTHS[0], 3, padding=1)
         sizes = _sizes(height, width)
-        widths = _widths(height, width)
+        widths = WIDTHS[: max(1, len(sizes) - 1)]
+        stride = 1 if len(sizes) == 1 else 2
+        self.first = nn.Conv2d(channels, widths[0], 3, stride=stride, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.GroupNorm(8, narrow), nn.SiLU(), nn.Conv2d(narrow, wide, 3, stride=2, padding=1))
             for narrow, wide in itertools.pairwise(widths)
@@ -30,7 +31,7 @@ class ConvEncoder(nn.Module):
         self.head = nn.Linear(widths[-1] * math.prod(sizes[-1]), outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.stem(x)
+        hidden = self.first(x)
         for block in self.blocks:
             hidden = block(hidden)
         head: Tensor = self.head(functional.silu(self.norm(hidden)).flatten(1))
@@ -43,30 +44,29 @@ class ConvDecoder(nn.Module):
     def __init__(self, latent: int, channels: int, height: int, width: int) -> None:
         super().__init__()
         self.sizes = _sizes(height, width)
-        widths = _widths(height, width)
-        self.first = nn.Linear(latent, widths[-1] * math.prod(self.sizes[-1]))
+        widths = (*WIDTHS[: max(1, len(self.sizes) - 1)][::-1], channels)
+        self.first = nn.Linear(latent, widths[0] * math.prod(self.sizes[-1]))
+        if len(self.sizes) == 1:
+            layers: list[nn.Module] = [nn.Conv2d(widths[0], channels, 3, padding=1)]
+        else:
+            layers = [
+                nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1) for wide, narrow in itertools.pairwise(widths)
+            ]
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.GroupNorm(8, wide), nn.SiLU(), nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1))
-            for narrow, wide in zip(widths[-2::-1], widths[:0:-1], strict=True)
+            nn.Sequential(nn.GroupNorm(8, wide), nn.SiLU(), layer) for wide, layer in zip(widths, layers, strict=False)
         )
-        self.norm = nn.GroupNorm(8, widths[0])
-        self.last = nn.Conv2d(widths[0], channels, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         hidden = self.first(z).unflatten(1, (-1, *self.sizes[-1]))
-        for block, (height, width) in zip(self.blocks, self.sizes[-2::-1], strict=True):
+        for block, (height, width) in zip(self.blocks, self.sizes[-2::-1] or self.sizes, strict=True):
             hidden = block(hidden)[..., :height, :width]
-        last: Tensor = self.last(functional.silu(self.norm(hidden)))
-        return last
+        image: Tensor = hidden
+        return image
 
 
 def _sizes(height: int, width: int) -> list[tuple[int, int]]:
+    """Height and width before the first and after each halving."""
     sizes = [(height, width)]
     for _ in range(depth(height, width)):
         sizes.append((math.ceil(sizes[-1][0] / 2), math.ceil(sizes[-1][1] / 2)))
     return sizes
-
-
-def _widths(height: int, width: int) -> tuple[int, ...]:
-    """Channels at each size; the full size is as wide as the first halving."""
-    return (WIDTHS[0], *WIDTHS[: depth(height, width)])
