@@ -35,6 +35,7 @@ serve: $(READY)  ## make serve ARGS="bundles/widgets --port 8000"
 
 bench: $(READY)  ## measure; the tables are kept in benchmarks/results
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks.startup $(ARGS)
 	$(BIN)/python -m benchmarks.training $(ARGS)
 	$(BIN)/python -m benchmarks.scoring $(ARGS)
 

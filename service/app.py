@@ -1,5 +1,6 @@
 """The application: routes, middleware and error handlers, in order."""
 
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 
 from elbound import __version__
 from elbound.errors import ElboundError
 from service.auth import KeyMiddleware
 from service.batcher import Batcher
-from service.errors import on_elbound_error, on_http_error, on_unexpected_error
+from service.errors import on_disconnect, on_elbound_error, on_http_error, on_unexpected_error
 from service.examples import request_body
 from service.metrics import Metrics, MetricsMiddleware
 from service.routes import health, models, score
@@ -47,6 +49,7 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> FastAPI:
         exception_handlers={
             ElboundError: on_elbound_error,
             HTTPException: on_http_error,
+            ClientDisconnect: on_disconnect,
             Exception: on_unexpected_error,
         },
     )
@@ -61,6 +64,9 @@ def _lifespan(state: State) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         state.batcher.start()
+        for served in state.registry.models.values():  # the first caller pays for no first call
+            scorer = served.scorer
+            await state.batcher.submit(scorer.score_tensor, scorer.golden, lane="bulk", deadline=math.inf)
         state.loaded = True
         yield
         state.loaded = False

@@ -103,6 +103,7 @@ class Batcher:
         return await job.future
 
     def _work(self) -> None:
+        torch.set_num_threads(1)  # of this thread: large batches are spread over the cores chunk by chunk
         while batch := self._next_batch():
             self._score(batch)
 

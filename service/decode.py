@@ -99,7 +99,7 @@ def decode_upload(upload: Upload, scorer: Scorer, settings: Settings) -> TensorI
         return _images(scorer, [upload.body], [upload.name] if upload.name else None, settings)
     if upload.media_type == ZIP:
         return _zip(upload, scorer, settings)
-    limits = TableLimits(settings.max_columns, settings.max_rows, settings.max_expanded_bytes)
+    limits = _table_limits(scorer, settings)
     if upload.media_type == NPY:
         return scorer.to_tensor(parse_npy(upload.body, limits=limits))
     if isinstance(scorer.schema, ImageSchema):
@@ -206,6 +206,13 @@ def _json_rows(body: bytes, settings: Settings) -> list[dict[str, object] | list
     if len(rows) > settings.max_rows:
         raise LimitExceeded(f"{len(rows):,} rows; at most {settings.max_rows:,} are taken", where="rows")
     return rows
+
+
+def _table_limits(scorer: Scorer, settings: Settings) -> TableLimits:
+    """The settings, and always room for every column that the model itself knows."""
+    schema = scorer.schema
+    own = 0 if isinstance(schema, ImageSchema) else len(schema.columns) + len(schema.ignored) + 1
+    return TableLimits(max(settings.max_columns, own), settings.max_rows, settings.max_expanded_bytes)
 
 
 async def _parts(body: bytes, content_type: str, settings: Settings) -> list[Upload]:

@@ -110,6 +110,11 @@ async def on_http_error(_: Request, error: Exception) -> Response:
     return error_response(error.status_code, body, error.headers)
 
 
+async def on_disconnect(_: Request, __: Exception) -> Response:
+    """The caller left while sending: nobody reads this, and it is no fault of ours to log."""
+    return error_response(400, error_body("client_disconnected", "the body ended before its announced length"))
+
+
 async def on_unexpected_error(_: Request, __: Exception) -> Response:
     """A fault of ours: logged with its traceback by the server, told without it."""
     return error_response(500, error_body("internal_error", "the server failed; its log has the reason"))

@@ -2,11 +2,9 @@
 
 import zlib
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from elbound.errors import DecodeError, LimitExceeded, UnsupportedMedia
-
-__all__ = ["ClientDisconnect", "expand", "read_body"]
 
 DRAIN_FACTOR = 2
 """A refused body is read on to twice its limit, so that the client sees the answer instead of a reset."""

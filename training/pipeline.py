@@ -24,6 +24,8 @@ def train(config: TrainConfig) -> Scorer:
     if out.exists() and not config.bundle.force:
         raise BundleExists(f"{out} exists already; choose another --out or pass --force", where=str(out))
     out.parent.mkdir(parents=True, exist_ok=True)
+    if config.bundle.checkpoint.exists() and not config.bundle.resume:
+        warn(f"{config.bundle.checkpoint} is left of an earlier run and is started over; --resume would continue it")
     source = read_source(config.data)
     for warning in source.warnings:
         warn(warning)

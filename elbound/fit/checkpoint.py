@@ -37,13 +37,22 @@ def save_checkpoint(
     fingerprint: str,
     history: list[dict[str, float]],
 ) -> None:
-    """Write atomically: after a kill at any moment the file is the old one or the new one."""
+    """Write atomically: after a kill at any moment the file is the old one or the new one.
+
+    Raises FitError where the disk does not take it.
+    """
     tensors = {f"model.{name}": value.detach() for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state[parameter].items():
             tensors[f"optimizer.{key}.{name}"] = value.detach()
     metadata = {"fingerprint": fingerprint, "step": str(step), "history": json.dumps(history)}
-    replace_file(path, save({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata))
+    data = save({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata)
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        raise FitError(
+            f"the checkpoint {path} could not be written: {error.strerror or error}", where=str(path)
+        ) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

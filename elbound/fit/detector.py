@@ -76,10 +76,12 @@ def fit_detector(
     spec = _spec(schema, len(split.train), config)
     settings = _settings(schema, len(split.train), config)
     fingerprint = _fingerprint(x, split, spec, repr(settings))
-    detector = _new_detector(spec, schema, seed=config.seed).to(device)
-    history = FitHistory()
+    detector = _new_detector(spec, schema, seed=config.seed)
     for member in detector.each():
         member.view.fit(x[split.train])
+    detector.to(device)
+    history = FitHistory()
+    for member in detector.each():
         history = fit_model(
             member,
             x[split.train],

@@ -74,7 +74,8 @@ async def score(request: Request) -> Response:
     body = await read_body(request, max_body_bytes=settings.max_body_bytes)
     with state.metrics.stage("decode"):
         encoding = request.headers.get("content-encoding", "").strip().lower()
-        body = expand(body, encoding, max_expanded_bytes=settings.max_expanded_bytes)
+        if encoding:
+            body = await asyncio.to_thread(expand, body, encoding, max_expanded_bytes=settings.max_expanded_bytes)
         uploads = await split_request(body, content_type, settings)
         inline = media_type == JSON and len(body) <= INLINE_BYTES
         items = (

@@ -22,13 +22,11 @@ class Server:
         self.log = log
         command = [sys.executable, "-m", "elbound", "serve", *map(str, bundles), "--port", "0"]
         plain = {name: value for name, value in os.environ.items() if not name.startswith("ELBOUND_")}
-        started = time.monotonic()
         with log.open("wb") as sink:
             self.process = subprocess.Popen(
                 command, stdout=sink, stderr=sink, env={**plain, "OMP_NUM_THREADS": "1", **environ}
             )
         self.url = self._wait()
-        self.start_seconds = time.monotonic() - started
         self.client = httpx.Client(base_url=self.url, timeout=60)
 
     def _wait(self) -> str:

@@ -224,10 +224,8 @@ def test_an_interrupted_run_resumes_to_the_same_weights(csv_file: Path, tmp_path
     assert all((first[name] == second[name]).all() for name in second)
 
 
-def test_help_answers_at_once() -> None:
-    started = time.monotonic()
+def test_help_lists_every_command() -> None:
     text = succeed("--help")
-    assert time.monotonic() - started < 2  # about 0.3 s alone; a loaded machine is slower
     for command in ("train", "evaluate", "score", "inspect", "serve", "demo"):
         assert f" {command} " in text
     assert succeed("--version").strip() == "0.1.0"
