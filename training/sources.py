@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 from torch import Tensor
 
-from elbound.data.imagefiles import decode_images, image_files, infer_image_schema, is_image_name
+from elbound.data.imagefiles import ImageFiles, decode_images, image_files, infer_image_schema, is_image_name
 from elbound.data.infer import infer_schema
 from elbound.data.readers import read_table, table_suffix
-from elbound.data.schema import IgnoredColumn, ImageSchema, TableSchema, read_schema
+from elbound.data.schema import MAX_IMAGE_SIDE, IgnoredColumn, ImageSchema, TableSchema, list_names, read_schema
 from elbound.errors import ConfigError, DataError, SchemaError
 from training.config import DataConfig
 
@@ -70,11 +70,20 @@ def _table(config: DataConfig) -> Source:
 
 def _completed(schema: TableSchema, table: pa.Table, exclude: tuple[str, ...], config: DataConfig) -> TableSchema:
     """The schema written by hand, with the data's other columns as ignored ones."""
-    columns = tuple(column for column in schema.columns if column.name not in exclude)
-    named = {column.name for column in columns} | {column.name for column in schema.ignored}
     id_column = config.id or schema.id_column
+    absent = [name for name in (*exclude, *((config.id,) if config.id else ())) if name not in table.column_names]
+    if absent:
+        raise SchemaError(
+            f"no such columns: {list_names(absent)}; the data have {list_names(table.column_names)}",
+            where=absent[0],
+        )
+    columns = tuple(column for column in schema.columns if column.name not in exclude and column.name != id_column)
+    if not columns:
+        raise SchemaError(f"{config.schema_file}: no column is left to score", where=str(config.schema_file))
+    named = {column.name for column in columns} | {column.name for column in schema.ignored}
     others = [name for name in table.column_names if name not in named and name != id_column]
-    ignored = tuple(IgnoredColumn(name=name, reason="not in the schema file") for name in others)
+    reasons = {name: "excluded by hand" if name in exclude else "not in the schema file" for name in others}
+    ignored = tuple(IgnoredColumn(name=name, reason=reason) for name, reason in reasons.items())
     completed = TableSchema(columns=columns, ignored=(*schema.ignored, *ignored), id_column=id_column)
     completed.check_names(table.column_names, where=str(config.schema_file))
     return completed
@@ -85,23 +94,42 @@ def _images(config: DataConfig) -> Source:
         if getattr(config, name):
             raise ConfigError(f"--{name} is for columns of a table; the data are images", where=f"data.{name}")
     files = image_files(config.path)
-    if config.schema_file is not None:
-        schema = read_schema(config.schema_file)
-        if not isinstance(schema, ImageSchema):
-            raise SchemaError(f"{config.schema_file} describes a table; the data are images", where="data.schema_file")
-    else:
-        schema = infer_image_schema(files, image_size=config.image_size, resize=config.resize)
+    groups = None
+    if config.split_by is not None:  # before the images are decoded: a slip is told at once
+        groups = dict(zip(files.names, _groups(config.split_by, files.names), strict=True))
+    schema = _image_schema(files, config)
     decoded = decode_images(files, schema, max_bad_share=config.max_bad_share)
     warnings = [f"skipped {name}: {reason}" for name, reason in decoded.skipped.items()]
-    groups = None if config.split_by is None else [_group(config.split_by, name) for name in decoded.names]
-    return Source(decoded.x, schema, groups, warnings)
+    return Source(decoded.x, schema, None if groups is None else [groups[name] for name in decoded.names], warnings)
 
 
-def _group(pattern: str, name: str) -> str:
+def _image_schema(files: ImageFiles, config: DataConfig) -> ImageSchema:
+    if config.schema_file is None:
+        if config.image_size is not None and not all(1 <= side <= MAX_IMAGE_SIDE for side in config.image_size):
+            raise ConfigError(
+                f"--image-size must be from 1 to {MAX_IMAGE_SIDE:,} pixels a side. Got {config.image_size} instead",
+                where="data.image_size",
+            )
+        return infer_image_schema(files, image_size=config.image_size, resize=config.resize)
+    if config.image_size is not None:
+        raise ConfigError("--image-size and --schema both say the size; give one of them", where="data.image_size")
+    schema = read_schema(config.schema_file)
+    if not isinstance(schema, ImageSchema):
+        raise SchemaError(f"{config.schema_file} describes a table; the data are images", where="data.schema_file")
+    return schema
+
+
+def _groups(pattern: str, names: Sequence[str]) -> list[str]:
+    """The group of each file name: the pattern's first group, or its whole match. Raises ConfigError, DataError."""
     try:
-        found = re.search(pattern, name)
+        compiled = re.compile(pattern)
     except re.error as error:
         raise ConfigError(f"--split-by is not a regular expression: {error}", where="data.split_by") from error
-    if found is None:
-        raise DataError(f"--split-by {pattern!r} does not match the file name {name!r}", where=name)
-    return found.group(1) if found.groups() else found.group()
+    groups = []
+    for name in names:
+        found = compiled.search(name)
+        group = None if found is None else found.group(1 if compiled.groups else 0)
+        if group is None:
+            raise DataError(f"--split-by {pattern!r} does not match the file name {name!r}", where=name)
+        groups.append(group)
+    return groups

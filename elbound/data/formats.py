@@ -4,8 +4,9 @@ Cells of CSV are read as text and typed later by the schema, so that one bad cel
 cannot be read at all is set aside in `bad`, by its place among the rows.
 """
 
-import csv
+import codecs
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -17,15 +18,17 @@ import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
 
-from elbound.data.cells import list_to_arrow
+from elbound.data.celltext import list_to_arrow
+from elbound.data.csvtext import MAX_HEADER_BYTES, CsvText, csv_header
+from elbound.data.encodings import is_compact, write_out, written_bytes
 from elbound.data.items import TensorItems
-from elbound.data.schema import list_names
+from elbound.data.schema import doubled_names, list_names
 from elbound.data.table import Rows, TablePreprocessor
 from elbound.errors import DecodeError, ItemError, LimitExceeded, SchemaError
 
-DELIMITERS = ",;\t|"
 CSV_BLOCK_BYTES = 4 << 20
-MAX_HEADER_BYTES = 1 << 20
+DICTIONARY_BYTES = 1 << 30
+"""Text in row groups of Parquet up to this size is read as dictionaries, which Arrow ends at 2 GiB."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +87,18 @@ class RawTable:
 
 def parse_csv(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
     """Comma, semicolon, tab or bar separated text with a header row. Raises DecodeError, LimitExceeded."""
-    start = source.read(MAX_HEADER_BYTES)
-    source.seek(0)
-    header, delimiter = csv_header(start)
+    header, delimiter = csv_header(source.read(MAX_HEADER_BYTES))
     limits.check(columns=len(header))
-    doubled = sorted({name for name in header if header.count(name) > 1})
+    doubled = doubled_names(header)
     if doubled:
         raise SchemaError(f"columns appear twice in the header: {list_names(doubled)}", where=doubled[0])
+    text = CsvText(source, last_row=delimiter * len(header))
     bad: dict[int, ItemError] = {}
+    last = ""
 
     def set_aside(row: pyarrow.csv.InvalidRow) -> str:
+        nonlocal last
+        last = row.text
         place = row.number - 2  # the header is row 1
         message = f"has {row.actual_columns:,} cells, the header has {row.expected_columns:,}"
         bad[place] = ItemError(message, code="row_ragged", where=f"row {place}")
@@ -101,7 +106,7 @@ def parse_csv(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
 
     try:
         table = pyarrow.csv.read_csv(
-            source,
+            text,
             pyarrow.csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES),
             pyarrow.csv.ParseOptions(
                 delimiter=delimiter,
@@ -113,22 +118,35 @@ def parse_csv(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
                 column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True, null_values=[""]
             ),
         )
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DecodeError(f"not readable as CSV: {error}") from error
+    end = table.num_rows + len(bad) - 1
+    if end not in bad or last != text.last_row:
+        raise DecodeError(f"not readable as CSV: a quote is opened in row {end:,} and never closed")
+    del bad[end]
     limits.check(rows=table.num_rows + len(bad), size=table.nbytes)
     return RawTable(table=table, bad=bad)
 
 
 def parse_parquet(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
-    """A Parquet file, read batch by batch so that a footer that lies is caught. Raises DecodeError."""
+    """A Parquet file. Raises DecodeError, LimitExceeded.
+
+    Text is read as dictionaries and written out once it is known to fit: one long text can stand in every
+    row of a very small file.
+    """
     with _decoding("Parquet"):
         reader = pyarrow.parquet.ParquetFile(source)
-        found = reader.metadata
-        limits.check(columns=found.num_columns, rows=found.num_rows)
-        groups = (found.row_group(i).total_byte_size for i in range(found.num_row_groups))
-        limits.check(size=sum(groups))
-        batches = _bounded(reader.iter_batches(batch_size=16_384), limits)
-        return RawTable(table=pa.Table.from_batches(batches, schema=reader.schema_arrow))
+        text = _check_footer(reader, limits)
+        source.seek(0)
+        reader = pyarrow.parquet.ParquetFile(source, read_dictionary=text)
+        tables = [reader.schema_arrow.empty_table()]
+        size = 0
+        for i in range(reader.num_row_groups):
+            tables.append(reader.read_row_group(i))
+            tables[-1].validate(full=True)
+            size += tables[-1].nbytes
+            limits.check(size=size)
+        return RawTable(table=_plain(pa.concat_tables(tables), limits))
 
 
 def parse_arrow(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
@@ -140,10 +158,10 @@ def parse_arrow(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTabl
             file = pyarrow.ipc.open_file(source)
             limits.check(columns=len(file.schema))
             batches = (file.get_batch(i) for i in range(file.num_record_batches))
-            return RawTable(table=pa.Table.from_batches(_bounded(batches, limits), schema=file.schema))
+            return RawTable(table=_plain(pa.Table.from_batches(_bounded(batches, limits), file.schema), limits))
         stream = pyarrow.ipc.open_stream(source)
         limits.check(columns=len(stream.schema))
-        return RawTable(table=pa.Table.from_batches(_bounded(stream, limits), schema=stream.schema))
+        return RawTable(table=_plain(pa.Table.from_batches(_bounded(stream, limits), stream.schema), limits))
 
 
 def parse_ndjson(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
@@ -151,6 +169,7 @@ def parse_ndjson(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTab
     rows: list[dict[str, object] | list[object]] = []
     bad: dict[int, ItemError] = {}
     for number, line in enumerate(source, start=1):
+        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         if not line.strip():
             continue
         place = len(rows) + len(bad)
@@ -188,29 +207,44 @@ def parse_npy(data: bytes, *, limits: TableLimits = NO_LIMITS) -> np.ndarray:
     if not shape or any(side < 0 for side in shape):
         raise DecodeError(f".npy must hold an array of items. Got shape {shape} instead")
     limits.check(rows=shape[0])
-    size = dtype.itemsize
-    for side in shape:
-        size *= side
-    if size != len(data) - stream.tell():
-        raise DecodeError(f".npy announces {size:,} bytes of data and has {len(data) - stream.tell():,}")
-    array = np.frombuffer(data, dtype, offset=stream.tell())
-    return array.reshape(shape, order="F" if fortran_order else "C")
+    announced = dtype.itemsize * math.prod(shape)
+    present = len(data) - stream.tell()
+    if announced != present:
+        raise DecodeError(f".npy announces {announced:,} bytes of data and has {present:,}")
+    try:
+        array = np.frombuffer(data, dtype, offset=stream.tell())
+        return array.reshape(shape, order="F" if fortran_order else "C")
+    except (ValueError, TypeError, OverflowError) as error:  # too many sides, or one too long beside an empty one
+        raise DecodeError(f"not readable as .npy: {error}") from error
 
 
-def csv_header(start: bytes) -> tuple[list[str], str]:
-    if not start.strip():
-        raise DecodeError("the CSV is empty; a header row with the column names comes first")
-    try:
-        text = start.decode("utf-8-sig", errors="strict" if len(start) < MAX_HEADER_BYTES else "ignore")
-    except UnicodeDecodeError as error:
-        raise DecodeError(f"the CSV is not UTF-8 text: byte {error.start} cannot be read") from error
-    first_line = text.lstrip("\r\n").split("\n", 1)[0]
-    delimiter = max(DELIMITERS, key=first_line.count)
-    try:
-        header = next(row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row)
-    except csv.Error as error:
-        raise DecodeError(f"the CSV's header cannot be read: {error}") from error
-    return header, delimiter
+def _check_footer(reader: pyarrow.parquet.ParquetFile, limits: TableLimits) -> list[str]:
+    """Raise LimitExceeded for what the footer announces; returns the columns of text to read as dictionaries.
+
+    A broken footer ends the whole process where the metadata of a column chunk are asked for: they are not.
+    """
+    found = reader.metadata
+    groups = [found.row_group(i) for i in range(found.num_row_groups)]
+    rows = max(found.num_rows, sum(group.num_rows for group in groups))
+    limits.check(columns=found.num_columns, rows=rows)
+    limits.check(size=max(rows * found.num_columns * 8, sum(group.total_byte_size for group in groups)))
+    if any(group.total_byte_size > DICTIONARY_BYTES for group in groups):
+        return []
+    leaves = [reader.schema.column(i) for i in range(found.num_columns)]
+    return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+
+
+def _plain(table: pa.Table, limits: TableLimits) -> pa.Table:
+    """Compact columns written out, once they are known to fit. Raises LimitExceeded."""
+    size = table.nbytes
+    columns = []
+    for column in table.columns:
+        if is_compact(column.type):
+            size += written_bytes(column)
+            limits.check(size=size)
+            column = write_out(column)
+        columns.append(column)
+    return pa.Table.from_arrays(columns, names=table.column_names)
 
 
 def _bounded(batches: Iterator[pa.RecordBatch], limits: TableLimits) -> list[pa.RecordBatch]:
@@ -218,9 +252,13 @@ def _bounded(batches: Iterator[pa.RecordBatch], limits: TableLimits) -> list[pa.
     rows = size = 0
     for batch in batches:
         rows += batch.num_rows
+        limits.check(rows=rows)
+        batch.validate()
+        views = (column for column in batch.columns if pa.types.is_string_view(column.type))
+        limits.check(size=size + sum(written_bytes(pa.chunked_array([column])) for column in views))
+        batch.validate(full=True)  # before `nbytes`, which ends the whole process where a batch is broken
         size += batch.nbytes
-        limits.check(rows=rows, size=size)
-        batch.validate(full=True)
+        limits.check(size=size)
         kept.append(batch)
     return kept
 

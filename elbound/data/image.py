@@ -6,18 +6,19 @@ has colour, and the other way round; 16-bit grey keeps its 16 bits where the sch
 """
 
 import io
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from elbound.data.items import TensorItems, keep_readable
 from elbound.data.schema import ImageSchema
 from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, SchemaError
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+"""A phone's JPEG with preview frames (MPO) is opened as JPEG."""
 DEFAULT_MAX_PIXELS = 64_000_000
 GREY_16_MODES = ("I;16", "I;16B", "I;16L", "I")
 
@@ -64,7 +65,7 @@ class ImagePreprocessor:
             raise SchemaError(f"expected whole numbers from 0 to {top}, but got dtype {array.dtype}")
         pixels = array.reshape(len(array), height, width, channels).transpose(0, 3, 1, 2)
         kind = np.uint8 if self.schema.bits == 8 else np.int32
-        return keep_readable(torch.from_numpy(np.ascontiguousarray(pixels, dtype=kind)), {})
+        return keep_readable(torch.from_numpy(np.array(pixels, dtype=kind, order="C")), {})
 
     def from_tensor(self, x: torch.Tensor) -> np.ndarray:
         """Pixels `(n, height, width[, 3])` for people: uint8, 16 bits divided by 257."""
@@ -78,58 +79,61 @@ def decode_image(data: bytes, schema: ImageSchema, *, max_pixels: int = DEFAULT_
 
     The header is checked before a pixel is decoded. Raises DecodeError, LimitExceeded.
     """
-    with _open(data, max_pixels) as image:
-        try:
-            grey_16 = image.mode in GREY_16_MODES
-            image = _grey_16(image) if grey_16 else _eight_bit(image, schema.channels)
-        except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
-            raise DecodeError(f"the image is truncated or broken: {error}", code="image_truncated") from error
-    image = _resize(image, schema)
-    pixels = np.asarray(image)
+    with _decoding(), _open(data, max_pixels) as image:
+        grey_16 = image.mode in GREY_16_MODES
+        decoded = _grey_16(image) if grey_16 else _eight_bit(image, schema.channels)
+        pixels = np.asarray(_resize(decoded, schema))
     if grey_16:
-        pixels = np.clip(np.rint(pixels), 0, 65_535)
+        pixels = np.rint(pixels)
         pixels = pixels if schema.bits == 16 else np.rint(pixels / 257)
         pixels = np.repeat(pixels[..., None], schema.channels, axis=2)
     elif schema.bits == 16:
         pixels = pixels.astype(np.int32) * 257
     pixels = pixels.reshape(schema.height, schema.width, schema.channels)
     kind = np.uint8 if schema.bits == 8 else np.int32
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=kind)
+    return np.array(pixels.transpose(2, 0, 1), dtype=kind, order="C")
 
 
 def image_facts(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int, bool, bool]:
     """(height, width, has colour, is 16-bit grey) of one encoded image, as decoding would see it."""
-    with _open(data, max_pixels) as image:
+    with _decoding(), _open(data, max_pixels) as image:
         if image.mode in GREY_16_MODES:
-            return image.height, image.width, False, True
-        try:
-            pixels = np.asarray(_eight_bit(image, 3))
-        except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
-            raise DecodeError(f"the image is truncated or broken: {error}", code="image_truncated") from error
+            height, width = np.asarray(_grey_16(image)).shape
+            return height, width, False, True
+        pixels = np.asarray(_eight_bit(image, 3))
         colour = bool((pixels[..., 0] != pixels[..., 1]).any() or (pixels[..., 1] != pixels[..., 2]).any())
         return pixels.shape[0], pixels.shape[1], colour, False
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Everything that Pillow raises on bad pixels becomes DecodeError; its codecs let many classes out."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DecodeError(f"the image is truncated or broken: {error}", code="image_truncated") from error
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise DecodeError("the image is empty", code="image_empty")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit stands below
-        try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-        except Image.DecompressionBombError as error:
-            raise LimitExceeded(f"{error}", code="image_too_large") from error
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-            raise DecodeError("not an image in PNG, JPEG, WebP, BMP or TIFF format", code="image_unreadable") from error
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        frames = getattr(image, "is_animated", False) and image.format != "MPO"
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise LimitExceeded(f"{error}", code="image_too_large") from error
+    except Exception as error:
+        raise DecodeError("not an image in PNG, JPEG, WebP, BMP or TIFF format", code="image_unreadable") from error
     pixels = image.width * image.height
     if pixels > max_pixels:
         raise LimitExceeded(
             f"{image.width:,} x {image.height:,} pixels; at most {max_pixels:,} are read",
             code="image_too_large",
         )
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
-        raise DecodeError(f"holds {frames} frames; write one file a frame", code="image_frames")
+    if frames:
+        raise DecodeError("holds several frames; write one file a frame", code="image_frames")
     return image
 
 
@@ -146,8 +150,10 @@ def _eight_bit(image: Image.Image, channels: int) -> Image.Image:
 
 
 def _grey_16(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
-    return Image.fromarray(np.asarray(image).astype(np.float32))
+    pixels = np.asarray(ImageOps.exif_transpose(image))
+    if pixels.size and not 0 <= pixels.min() <= pixels.max() <= 65_535:
+        raise DecodeError("pixels beyond 16 bits are not read; write 8 or 16 bits", code="image_unreadable")
+    return Image.fromarray(pixels.astype(np.float32))
 
 
 def _resize(image: Image.Image, schema: ImageSchema) -> Image.Image:
@@ -161,4 +167,8 @@ def _resize(image: Image.Image, schema: ImageSchema) -> Image.Image:
         case "crop":
             return ImageOps.fit(image, size, filter_)
         case "fit":
-            return ImageOps.pad(image, size, filter_)
+            scale = min(schema.width / image.width, schema.height / image.height)
+            inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+            page = Image.new(image.mode, size)
+            page.paste(image.resize(inner, filter_), ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+            return page

@@ -4,7 +4,9 @@ import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from threading import Lock
 
 import numpy as np
 import torch
@@ -26,12 +28,18 @@ class ImageFiles:
 
     path: Path
     names: tuple[str, ...]
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def read(self, name: str) -> bytes:
         if self.path.is_dir():
             return (self.path / name).read_bytes()
-        with zipfile.ZipFile(self.path) as archive:
-            return read_member(archive, archive.getinfo(name), max_bytes=MAX_MEMBER_BYTES)
+        with self._lock:
+            return read_member(self._archive, self._archive.getinfo(name), max_bytes=MAX_MEMBER_BYTES)
+
+    @cached_property
+    def _archive(self) -> zipfile.ZipFile:
+        """Opened once: its list of members is as long as the zip."""
+        return _open_zip(self.path)
 
 
 @dataclass
@@ -48,22 +56,22 @@ def image_files(path: Path) -> ImageFiles:
     if not path.exists():
         raise DataError(f"{path} does not exist", where=str(path))
     if path.is_dir():
-        names = [str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()]
-    elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    elif path.suffix.lower() == ".zip":
-        raise DecodeError(f"{path} is not a readable zip", where=str(path))
+        found = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
+        names = {name for name in found if is_image_name(name)}
+    elif path.suffix.lower() == ".zip" or (not is_image_name(path.name) and zipfile.is_zipfile(path)):
+        with _open_zip(path) as archive:
+            names = {info.filename for info in zip_images(archive)}
     else:
         return ImageFiles(path.parent, (path.name,))
-    names = [name for name in names if is_image_name(name)]
     if not names:
         raise DataError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)})", where=str(path))
     return ImageFiles(path, tuple(sorted(names)))
 
 
 def is_image_name(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES) and not Path(name).name.startswith("._")
+    """Whether a file is an image by its name; what macOS leaves beside the files of a zip is none."""
+    parts = PurePosixPath(name).parts
+    return name.lower().endswith(IMAGE_SUFFIXES) and "__MACOSX" not in parts and not parts[-1].startswith("._")
 
 
 def infer_image_schema(
@@ -94,7 +102,8 @@ def infer_image_schema(
 def decode_images(files: ImageFiles, schema: ImageSchema, *, max_bad_share: float = 0.1) -> DecodedImages:
     """All images as one tensor; unreadable ones are skipped and named, up to `max_bad_share` of them.
 
-    Raises DataError beyond that.
+    One may be skipped where the share is less than one image, but none where it is 0. Raises DataError
+    beyond that.
     """
     skipped: dict[str, str] = {}
 
@@ -107,7 +116,7 @@ def decode_images(files: ImageFiles, schema: ImageSchema, *, max_bad_share: floa
 
     with ThreadPoolExecutor(THREADS) as pool:
         decoded = list(pool.map(one, files.names))
-    limit = max(1, int(max_bad_share * len(files.names)))
+    limit = max(1, int(max_bad_share * len(files.names))) if max_bad_share > 0 else 0
     if len(skipped) > limit or len(skipped) == len(files.names):
         first = min(skipped)
         raise DataError(
@@ -124,7 +133,7 @@ def decode_images(files: ImageFiles, schema: ImageSchema, *, max_bad_share: floa
 
 def zip_images(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
     """The members of a zip that are images by name."""
-    return (info for info in archive.infolist() if not info.is_dir() and is_image_name(info.filename))
+    return (info for info in archive.infolist() if is_image_name(info.filename) and not info.is_dir())
 
 
 def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, *, max_bytes: int) -> bytes:
@@ -139,6 +148,13 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, *, max_bytes: i
     if len(data) > max_bytes:
         raise LimitExceeded(f"{info.filename} opens to more than {max_bytes:,} bytes", where=info.filename)
     return data
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise DecodeError(f"{path} is not a readable zip: {error}", where=str(path)) from error
 
 
 def _fitting_size(height: float, width: float) -> tuple[int, int]:

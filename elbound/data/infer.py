@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elbound.data.cells import as_text, is_datetime, is_number, is_text, numbers_or_none, seconds_or_none
-from elbound.data.schema import Column, IgnoredColumn, TableSchema, list_names
+from elbound.data.celltext import as_text, is_datetime, is_number, is_text, numbers_or_none, seconds_or_none
+from elbound.data.schema import Column, IgnoredColumn, TableSchema, doubled_names, list_names
 from elbound.errors import SchemaError
 
 LEVEL_CAP = 64
@@ -36,6 +36,9 @@ def infer_schema(table: pa.Table, *, exclude: tuple[str, ...] = (), id_column: s
             f"no such columns: {list_names(absent)}; the data have {list_names(table.column_names)}",
             where=absent[0],
         )
+    doubled = doubled_names(table.column_names)
+    if doubled:
+        raise SchemaError(f"columns appear twice: {list_names(doubled)}", where=doubled[0])
     columns: list[Column] = []
     ignored = [IgnoredColumn(name=name, reason="excluded by hand") for name in exclude]
     warnings = []
@@ -75,7 +78,7 @@ def _infer_column(name: str, cells: pa.ChunkedArray) -> Column | IgnoredColumn:
     if is_datetime(kind):
         return _datetime(name)
     if is_number(kind):
-        return _number(name, pc.cast(cells, pa.float64(), safe=False))
+        return _number(name, pc.cast(cells, pa.float64(), safe=False), cells)
     if is_text(kind):
         return _infer_text(name, as_text(cells))
     return IgnoredColumn(name=name, reason=f"cells of type {kind} are not read")
@@ -86,7 +89,7 @@ def _infer_text(name: str, text: pa.ChunkedArray) -> Column | IgnoredColumn:
         return IgnoredColumn(name=name, reason="every cell is missing")
     numbers = numbers_or_none(text)
     if numbers is not None:
-        return _number(name, numbers)
+        return _number(name, numbers, text)
     counts = text.drop_null().value_counts()
     values = counts.field("values")
     words = set(pc.unique(pc.utf8_lower(values)).to_pylist()) if len(values) <= 8 else set()
@@ -97,22 +100,25 @@ def _infer_text(name: str, text: pa.ChunkedArray) -> Column | IgnoredColumn:
     return _category(name, counts)
 
 
-def _number(name: str, numbers: pa.ChunkedArray) -> Column | IgnoredColumn:
+def _number(name: str, numbers: pa.ChunkedArray, cells: pa.ChunkedArray) -> Column | IgnoredColumn:
     if pc.all(pc.is_nan(numbers)).as_py():
         return IgnoredColumn(name=name, reason="every cell is missing")
-    if _is_identifier(name, numbers):
+    if _is_identifier(name, numbers, cells):
         return IgnoredColumn(
             name=name, reason="an identifier (whole numbers, all different, counting up or named as one)"
         )
     return Column(name=name, kind="numeric")
 
 
-def _is_identifier(name: str, numbers: pa.ChunkedArray) -> bool:
-    """Whole numbers, all different and none missing, that count up by one or whose name says identifier."""
+def _is_identifier(name: str, numbers: pa.ChunkedArray, cells: pa.ChunkedArray) -> bool:
+    """Whole numbers, all different and none missing, that count up by one or whose name says identifier.
+
+    `cells` are the numbers as they came: those of 64 bits may be different where their float64 is not.
+    """
     if numbers.null_count or len(numbers) < 2:
         return False
     whole = pc.all(pc.equal(numbers, pc.floor(numbers))).as_py()
-    if not whole or len(pc.unique(numbers)) < len(numbers):
+    if not whole or max(len(pc.unique(numbers)), len(pc.unique(cells))) < len(numbers):
         return False
     span = pc.subtract(pc.max(numbers), pc.min(numbers)).as_py() + 1
     counting = span == len(numbers) and len(numbers) >= 20
@@ -142,6 +148,6 @@ def _category(name: str, counts: pa.StructArray) -> Column | IgnoredColumn:
 
 
 def _decoded(cells: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(cells.type):
+    if pa.types.is_dictionary(cells.type) and not pa.types.is_nested(cells.type.value_type):
         cells = pc.cast(cells, cells.type.value_type)
     return pc.cast(cells, pa.string()) if pa.types.is_null(cells.type) else cells

@@ -1,53 +1,51 @@
 """Tables from files: one file, or every table of a folder."""
 
 import csv
+import gzip
 import io
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 
-from elbound.data.formats import (
-    MAX_HEADER_BYTES,
-    RawTable,
-    csv_header,
-    parse_arrow,
-    parse_csv,
-    parse_ndjson,
-    parse_parquet,
-)
-from elbound.data.schema import list_names
+from elbound.data.celltext import as_text, is_text
+from elbound.data.csvtext import MAX_HEADER_BYTES, csv_header
+from elbound.data.formats import RawTable, parse_arrow, parse_csv, parse_ndjson, parse_parquet
+from elbound.data.schema import doubled_names, list_names
 from elbound.errors import DataError, DecodeError, SchemaError, UnsupportedMedia
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".arrow", ".ipc", ".feather", ".ndjson", ".jsonl")
+WITHOUT_HEADER = (".ndjson", ".jsonl")
 
 
 def read_table(path: Path) -> pa.Table:
     """The rows of a file, or of every table in a folder (sorted by name), to train on.
 
-    Raises DecodeError that names the file and, for CSV and NDJSON, the line.
+    Raises DecodeError that names the file and, for CSV and NDJSON, the line; SchemaError where the files of
+    a folder differ in their columns (a key that no line of an NDJSON file has is missing there).
     """
-    tables = [_read_file(file) for file in table_files(path)]
+    files = table_files(path)
+    tables = [_read_file(file) for file in files]
+    _check_columns(files, tables)
     try:
-        table = pa.concat_tables(tables, promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        table = pa.concat_tables(_alike(tables), promote_options="permissive")
+    except pa.ArrowException as error:
         raise SchemaError(f"the files of {path} do not have the same columns: {error}", where=str(path)) from error
     if table.num_rows == 0:
         raise DataError(f"{path} holds no rows", where=str(path))
-    doubled = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
-    if doubled:
-        raise SchemaError(f"columns appear twice: {list_names(doubled)}", where=doubled[0])
     return table
 
 
 def table_files(path: Path) -> list[Path]:
-    """The table files at `path`; DataError where there are none."""
+    """The table files at `path` without hidden ones; DataError where there are none."""
     if path.is_file():
         return [path]
     if not path.exists():
         raise DataError(f"{path} does not exist", where=str(path))
     files = sorted(file for file in path.rglob("*") if file.is_file() and table_suffix(file) is not None)
+    files = [file for file in files if not file.name.startswith(".")]
     if not files:
         raise DataError(f"{path} holds no tables ({', '.join(TABLE_SUFFIXES)})", where=str(path))
     return files
@@ -65,10 +63,7 @@ def parse_file(path: Path) -> RawTable:
     if suffix is None:
         raise UnsupportedMedia(f"{path} is none of {', '.join(TABLE_SUFFIXES)} (.gz may follow)", where=str(path))
     try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            packed = path.name.lower().endswith(".gz")
-            source = io.BytesIO(stream.read()) if packed else open(path, "rb")  # noqa: SIM115 - closed below
-        with source:
+        with _open(path) as source:
             return PARSERS[suffix](source)
     except OSError as error:
         raise DecodeError(f"{path} cannot be read: {error}", where=str(path)) from error
@@ -90,6 +85,16 @@ PARSERS: dict[str, Callable[[BinaryIO], RawTable]] = {
 }
 
 
+def _open(path: Path) -> BinaryIO:
+    if not path.name.lower().endswith(".gz"):
+        return path.open("rb")
+    try:
+        with gzip.open(path) as packed:
+            return io.BytesIO(packed.read())
+    except (EOFError, zlib.error) as error:
+        raise OSError(f"the gzip is truncated or broken: {error}") from error
+
+
 def _read_file(path: Path) -> pa.Table:
     raw = parse_file(path)
     if raw.bad:
@@ -98,15 +103,58 @@ def _read_file(path: Path) -> pa.Table:
         line = _csv_line(path, place) if error.code == "row_ragged" else None
         at = error.message if line is None else f"line {line} {error.message}"
         raise DecodeError(f"{path}: {at}", code=error.code, where=f"{path}:{line}" if line else error.where)
-    return raw.to_table()
+    try:
+        return raw.to_table()
+    except DataError as error:
+        raise DecodeError(f"{path}: {error.message}", code=error.code, where=str(path)) from error
 
 
-def _csv_line(path: Path, place: int) -> int:
-    """The line on which the data row number `place` of a CSV file ends."""
-    with pa.input_stream(str(path), compression="detect") as stream:
-        text = io.TextIOWrapper(io.BytesIO(stream.read()), encoding="utf-8", newline="")
-    _, delimiter = csv_header(text.buffer.read(MAX_HEADER_BYTES))
-    text.seek(0)
+def _check_columns(files: Sequence[Path], tables: Sequence[pa.Table]) -> None:
+    """Raise SchemaError that names a file and the columns that it lacks or has twice."""
+    owner = {name: file for file, table in zip(files, tables, strict=True) for name in table.column_names}
+    for file, table in zip(files, tables, strict=True):
+        doubled = doubled_names(table.column_names)
+        if doubled:
+            raise SchemaError(f"{file}: columns appear twice: {list_names(doubled)}", where=doubled[0])
+        present = set(table.column_names)
+        absent = [name for name in owner if name not in present]
+        if absent and table_suffix(file) not in WITHOUT_HEADER:
+            raise SchemaError(
+                f"{file} has no columns {list_names(absent)}, which {owner[absent[0]]} has; "
+                "all files of a folder must have the same",
+                where=str(file),
+            )
+
+
+def _alike(tables: list[pa.Table]) -> list[pa.Table]:
+    """The tables with a column as text in all of them where it is text in one, as a single file would have it."""
+    if len(tables) == 1:
+        return tables
+    text = {field.name for table in tables for field in table.schema if is_text(field.type)}
+    alike = []
+    for table in tables:
+        columns = {
+            name: as_text(cells) if name in text and not pa.types.is_nested(cells.type) else cells
+            for name, cells in zip(table.column_names, table.columns, strict=True)
+        }
+        alike.append(pa.table(columns))
+    return alike
+
+
+def _csv_line(path: Path, place: int) -> int | None:
+    """The line on which the data row number `place` of a CSV file begins; None where Python cannot tell."""
+    with _open(path) as source:
+        data = source.read()
+    header, delimiter = csv_header(data[:MAX_HEADER_BYTES])
+    text = io.StringIO(data.decode("utf-8-sig", errors="replace"), newline="")
     reader = csv.reader(text, delimiter=delimiter)
-    rows = (reader.line_num for row in reader if row)
-    return next(line for number, line in enumerate(rows, start=-1) if number == place)
+    number, line = -2, 0  # the header is row -1
+    try:
+        for row in reader:
+            number += bool(row) or (len(header) == 1 and number >= -1)  # a blank line is a row of one column
+            if number == place and (row or len(header) == 1):
+                return line + 1
+            line = reader.line_num
+    except csv.Error:  # a cell longer than Python's limit
+        pass
+    return None

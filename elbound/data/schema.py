@@ -5,6 +5,7 @@ training and service know of an item.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +18,7 @@ ColumnKind = Literal["numeric", "boolean", "categorical", "datetime"]
 ResizeMode = Literal["fit", "crop", "stretch"]
 
 MAX_NAMES_IN_MESSAGE = 8
+MAX_IMAGE_SIDE = 4096
 
 
 class _Frozen(BaseModel):
@@ -53,10 +55,9 @@ class TableSchema(_Frozen):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "TableSchema":
-        names = [column.name for column in self.columns]
-        doubled = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+        doubled = doubled_names(self.names)
         if doubled:
-            raise ValueError(f"columns appear twice: {list_names(sorted(doubled))}")
+            raise ValueError(f"columns appear twice: {list_names(doubled)}")
         return self
 
     @property
@@ -70,15 +71,14 @@ class TableSchema(_Frozen):
     def check_names(self, names: Iterable[str], *, where: str | None = None) -> None:
         """Raise SchemaError that names the missing and the unknown columns of `names`."""
         received = list(names)
+        given, wanted = dict.fromkeys(received), dict.fromkeys(self.names)
         optional = {column.name for column in self.ignored} | {self.id_column}
-        missing = sorted(set(self.names) - set(received), key=self.names.index)
-        unknown = [name for name in dict.fromkeys(received) if name not in self.names and name not in optional]
-        doubled = sorted({name for name in received if received.count(name) > 1}) if _doubled(received) else []
-        parts = [
-            f"{label}: {list_names(found)}"
-            for label, found in (("missing", missing), ("unknown", unknown), ("given twice", doubled))
-            if found
-        ]
+        found = {
+            "missing": [name for name in wanted if name not in given],
+            "unknown": [name for name in given if name not in wanted and name not in optional],
+            "given twice": doubled_names(received),
+        }
+        parts = [f"{label}: {list_names(some)}" for label, some in found.items() if some]
         if parts:
             raise SchemaError(f"columns are not those of the model; {'; '.join(parts)}", where=where)
 
@@ -91,8 +91,8 @@ class ImageSchema(_Frozen):
     """
 
     kind: Literal["image"] = "image"
-    height: int = Field(ge=1, le=4096)
-    width: int = Field(ge=1, le=4096)
+    height: int = Field(ge=1, le=MAX_IMAGE_SIDE)
+    width: int = Field(ge=1, le=MAX_IMAGE_SIDE)
     channels: Literal[1, 3]
     bits: Literal[8, 16] = 8
     resize: ResizeMode = "fit"
@@ -120,16 +120,18 @@ def read_schema(path: Path) -> TableSchema | ImageSchema:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise SchemaError(f"{path}: {field}: {first['msg']}", where=field or str(path)) from error
+        at = f"{path}: {field}" if field else str(path)
+        raise SchemaError(f"{at}: {first['msg']}", where=field or str(path)) from error
 
 
 def list_names(names: Iterable[str]) -> str:
     """The first few names, quoted, and how many more there are."""
-    names = list(names)
+    names = [str(name) for name in names]
     shown = ", ".join(repr(name if len(name) <= 80 else name[:77] + "...") for name in names[:MAX_NAMES_IN_MESSAGE])
     rest = len(names) - MAX_NAMES_IN_MESSAGE
     return f"{shown} and {rest:,} more" if rest > 0 else shown
 
 
-def _doubled(names: list[str]) -> bool:
-    return len(set(names)) < len(names)
+def doubled_names(names: Iterable[str]) -> list[str]:
+    """The names that appear more than once, in their order."""
+    return [name for name, count in Counter(names).items() if count > 1]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from elbound.errors import TooFewItems
+from elbound.errors import DataError, TooFewItems
 
 MIN_ITEMS = 20
 MAX_VALIDATION = 5_000
@@ -68,6 +68,8 @@ def split_items(n: int, *, seed: int, groups: Sequence[object] | None = None) ->
         ends = (sizes.calibration, sizes.calibration + sizes.validation)
         calibration, validation, train = np.split(shuffled, ends)
         return Split(np.sort(train), np.sort(validation), np.sort(calibration))
+    if len(groups) != n:
+        raise DataError(f"groups must name one group an item. Got {len(groups):,} for {n:,} items instead")
     labels = np.unique([str(group) for group in groups], return_inverse=True)[1]
     part = _parts_of_groups(labels, sizes, order)
     train, validation, calibration = (np.flatnonzero(part == i) for i in range(3))
@@ -81,20 +83,21 @@ def everything(n: int) -> Split:
 
 
 def _parts_of_groups(labels: np.ndarray, sizes: PartSizes, order: np.random.Generator) -> np.ndarray:
-    """0 train, 1 validation or 2 calibration for each item; whole groups, drawn in random order."""
+    """0 train, 1 validation or 2 calibration for each item; whole groups, drawn in random order.
+
+    Groups larger than the whole calibration part are drawn last, and each part keeps at least one group.
+    """
     counts = np.bincount(labels)
     if len(counts) < 3:
         raise TooFewItems(f"{len(counts)} groups; at least 3 are needed, one for each part")
     part_of_group = np.zeros(len(counts), dtype=np.int64)
-    missing = {2: sizes.calibration, 1: sizes.validation}
-    shuffled = order.permutation(len(counts))
-    for position, group in enumerate(shuffled):
-        left = len(counts) - position
-        part = next((part for part, wanted in missing.items() if wanted > 0), 0)
-        if part == 0 or left <= 1:
-            break
-        part_of_group[group] = part
-        missing[part] -= counts[group]
+    shuffled = sorted(order.permutation(len(counts)), key=lambda group: counts[group] > sizes.calibration)
+    drawn = 0
+    for part, wanted in ((2, sizes.calibration), (1, sizes.validation)):
+        while wanted > 0 and len(counts) - drawn > part:  # as many groups as parts after this one are kept back
+            part_of_group[shuffled[drawn]] = part
+            wanted -= counts[shuffled[drawn]]
+            drawn += 1
     part_of_item: np.ndarray = part_of_group[labels]
     if any(not (part_of_item == i).any() for i in range(3)) or (part_of_item == 0).sum() < math.ceil(len(labels) / 4):
         raise TooFewItems("the groups are too large to be split into three parts; use smaller groups")

@@ -25,19 +25,25 @@ class TablePreprocessor:
 
     def __init__(self, schema: TableSchema) -> None:
         self.schema = schema
+        self._names = dict.fromkeys(schema.names)
+        self._required = {column.name for column in schema.columns if not column.nullable}
+        self._known = {*self._names, *(column.name for column in schema.ignored), schema.id_column}
 
     @classmethod
     def fit(cls, schema: TableSchema, table: pa.Table) -> "TablePreprocessor":
         """Learn levels (where the schema gives none) and which columns have gaps, from the rows of train."""
+        schema.check_names(table.column_names)
         columns = [_fit_column(column, table.column(column.name)) for column in schema.columns]
         return cls(schema.model_copy(update={"columns": tuple(columns)}))
 
     def to_tensor(self, table: pa.Table) -> TensorItems:
         """Items of a table whose column names are checked; raises SchemaError."""
         self.schema.check_names(table.column_names)
-        cells = {name: table.column(name) for name in self.schema.names}
-        names = table.column(self.schema.id_column) if self.schema.id_column in table.column_names else None
-        return self._read(cells, table.num_rows, names=None if names is None else [str(n) for n in names])
+        cells = {name: table.column(name) for name in self._names}
+        names = None
+        if self.schema.id_column in table.column_names:
+            names = _item_names(table.column(self.schema.id_column).to_pylist())
+        return self._read(cells, table.num_rows, names=names)
 
     def rows_to_tensor(self, rows: Rows) -> TensorItems:
         """Items of JSON rows: objects by column name, or arrays in the schema's order.
@@ -49,11 +55,11 @@ class TablePreprocessor:
         blank = [None] * len(self.schema.columns)
         aligned = [self._align(row, index, errors) or blank for index, row in enumerate(rows)]
         by_column = zip(*aligned, strict=True) if rows else [()] * len(blank)
-        cells: dict[str, Cells] = dict(zip(self.schema.names, by_column, strict=True))
+        cells: dict[str, Cells] = dict(zip(self._names, by_column, strict=True))
         identifier = self.schema.id_column
         names = None
         if identifier is not None:
-            names = [str(row.get(identifier, i)) if isinstance(row, Mapping) else str(i) for i, row in enumerate(rows)]
+            names = _item_names([row.get(identifier) if isinstance(row, Mapping) else None for row in rows])
         return self._read(cells, len(rows), errors=errors, names=names)
 
     def array_to_tensor(self, array: np.ndarray) -> TensorItems:
@@ -63,8 +69,9 @@ class TablePreprocessor:
             raise SchemaError(f"expected an array of shape (n, {d}), but got {array.shape}")
         if array.dtype.kind not in "fiub":
             raise SchemaError(f"expected an array of numbers, but got dtype {array.dtype}")
-        array = array.astype(np.float64)
-        cells = {name: pa.chunked_array([array[:, i]]) for i, name in enumerate(self.schema.names)}
+        with np.errstate(over="ignore"):  # a long double beyond float64 is infinite, and that item's error
+            array = array.astype(np.float64)
+        cells = {name: pa.chunked_array([array[:, i]]) for i, name in enumerate(self._names)}
         return self._read(cells, len(array))
 
     def from_tensor(self, x: torch.Tensor) -> dict[str, list[object]]:
@@ -110,11 +117,16 @@ class TablePreprocessor:
             return None
 
     def _align_object(self, row: Mapping[str, object]) -> list[object]:
-        cells = [row.get(name) for name in self.schema.names]
-        if len(row) != len(cells) or any(name not in row for name in self.schema.names):
-            gaps = [column.name for column in self.schema.columns if column.nullable]
-            self.schema.check_names([*row, *(name for name in gaps if name not in row)])
-        return cells
+        given = row.keys()
+        if not (self._required <= given <= self._known):
+            gaps = [name for name in self._names if name not in self._required and name not in row]
+            self.schema.check_names([*row, *gaps])
+        return [row.get(name) for name in self._names]
+
+
+def _item_names(identifiers: Sequence[object]) -> list[str]:
+    """Names for people: the identifier, or the place of an item that has none."""
+    return [str(i if name is None else name) for i, name in enumerate(identifiers)]
 
 
 def _fit_column(column: Column, cells: pa.ChunkedArray) -> Column:

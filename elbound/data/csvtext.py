@@ -1,0 +1,69 @@
+"""CSV before it is parsed: its header, its delimiter and its text as a stream."""
+
+import codecs
+import csv
+import io
+import re
+from typing import BinaryIO
+
+from elbound.errors import DecodeError, LimitExceeded
+
+DELIMITERS = ",;\t|"
+MAX_HEADER_BYTES = 1 << 20
+
+
+def csv_header(start: bytes) -> tuple[list[str], str]:
+    """Names of the columns and the delimiter, from the first `MAX_HEADER_BYTES`. Raises DecodeError, LimitExceeded."""
+    whole = len(start) < MAX_HEADER_BYTES
+    try:
+        text = start.decode("utf-8-sig", errors="strict" if whole else "ignore").lstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"the CSV is not UTF-8 text: byte {error.start} cannot be read") from error
+    if not text.strip():
+        raise DecodeError("the CSV is empty; a header row with the column names comes first")
+    first_line = re.split(r"[\r\n]", re.sub(r'"[^"]*"', "", text), maxsplit=1)
+    if len(first_line) == 1 and not whole:
+        raise LimitExceeded(f"the CSV's header is longer than {MAX_HEADER_BYTES:,} bytes", where="header")
+    delimiter = max(DELIMITERS, key=first_line[0].count)
+    try:
+        header = next(row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row)
+    except csv.Error as error:
+        raise DecodeError(f"the CSV's header cannot be read: {error}") from error
+    return header, delimiter
+
+
+class CsvText:
+    """CSV from its header on, with one more row at its end.
+
+    `last_row` has a cell too many, so that it comes back as ragged; where it does not, a quote was left open.
+    """
+
+    closed = False
+
+    def __init__(self, source: BinaryIO, *, last_row: str) -> None:
+        self.last_row = last_row
+        self._source = source
+        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._ahead = b""
+        self._ended = False
+        source.seek(0)
+        start = source.read(MAX_HEADER_BYTES)
+        source.seek(len(start) - len(start.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")))
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int) -> bytes:
+        while not self._ended and len(self._ahead) <= size:  # one block ahead: the end joins the last one
+            block = self._source.read(size)
+            self._utf8.decode(block, final=not block)  # Arrow itself looks at good rows only
+            self._ended = not block
+            self._ahead += block or self._end()
+        found, self._ahead = self._ahead[:size], self._ahead[size:]
+        return found
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _end(self) -> bytes:
+        return (b"" if self._ahead.endswith((b"\r", b"\n")) else b"\n") + self.last_row.encode()
