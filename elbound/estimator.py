@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from elbound.bundle import Manifest
 from elbound.data.infer import infer_schema
 from elbound.data.schema import Column, ImageSchema, TableSchema
-from elbound.errors import DataError
+from elbound.errors import DataError, TooFewItems
 from elbound.fit.detector import DetectorConfig, fit_detector
 
 
@@ -137,7 +137,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _training_items(self, X: object) -> tuple[pa.Table | torch.Tensor, TableSchema | ImageSchema]:
         table = _as_table(X)
+        self.fitted_on_array_ = table is None
         if table is not None:
+            _need_two(table.num_rows)
             inferred = infer_schema(table)
             for warning in inferred.warnings:
                 warnings.warn(warning, stacklevel=4)
@@ -146,7 +148,10 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             return table, inferred.schema
         if _is_images(X):
             images = np.asarray(X)
+            _need_two(len(images))
             schema = _schema_of_images(images)
+            self.__dict__.pop("n_features_in_", None)  # of an earlier fit on rows
+            self.__dict__.pop("feature_names_in_", None)
             x = images.reshape(len(images), schema.height, schema.width, schema.channels).transpose(0, 3, 1, 2)
             return torch.from_numpy(np.ascontiguousarray(x, dtype=np.int32)), schema
         array = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2)
@@ -155,7 +160,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return pa.table(dict(zip(names, array.T, strict=True))), TableSchema(columns=columns)
 
     def _tensor(self, X: object) -> torch.Tensor:
-        table = _as_table(X)
+        table = None if self.fitted_on_array_ else _as_table(X)
         if table is not None:
             return self.scorer_.to_tensor(table).only()
         if _is_images(X):
@@ -178,8 +183,16 @@ def _as_table(X: object) -> pa.Table | None:
         return X
     if hasattr(X, "__arrow_c_stream__") and hasattr(X, "columns"):
         table = pa.table(X)
-        return table.select([name for name in table.column_names if not name.startswith("__index_level_")])
+        index = {
+            name for name in (table.schema.pandas_metadata or {}).get("index_columns", []) if isinstance(name, str)
+        }
+        return table.select([name for name in table.column_names if name not in index])
     return None
+
+
+def _need_two(n: int) -> None:
+    if n < 2:
+        raise TooFewItems(f"{n} items; at least 2 are needed to fit")
 
 
 def _is_images(X: object) -> bool:

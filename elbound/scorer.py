@@ -71,7 +71,9 @@ class Scorer:
             )
             golden, expected = content.golden["x"], content.golden["scores"]
         except (KeyError, RuntimeError, ValueError) as error:
-            raise BundleCorrupt(f"{path} does not hold the model of its manifest: {error}", where=str(path)) from error
+            raise BundleCorrupt(
+                f"{path} does not hold the model of its manifest: {str(error).splitlines()[0]}", where=str(path)
+            ) from error
         scorer = cls(content.manifest, detector, calibration, golden, device=choose_device(device))
         scorer.check_golden(expected)
         return scorer
@@ -119,11 +121,12 @@ class Scorer:
         *,
         names: Sequence[str] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
+        max_total_pixels: int | None = None,
     ) -> TensorItems:
         """Encoded images as the event tensor; one that cannot be read is the error of that item."""
         if self.image is None:
             raise SchemaError(f"{self.name} scores rows of a table. Got images instead")
-        return self.image.to_tensor(files, names=names, max_pixels=max_pixels)
+        return self.image.to_tensor(files, names=names, max_pixels=max_pixels, max_total_pixels=max_total_pixels)
 
     def raw_scores(self, x: Tensor) -> np.ndarray:
         """Scores of events `(n, *event)`: float64 `(n, scores)` in the order of `detector.score_names`."""

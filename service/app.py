@@ -39,6 +39,7 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> FastAPI:
         title="elbound",
         version=__version__,
         summary="Calibrated anomaly scores from a variational autoencoder.",
+        redirect_slashes=False,
         docs_url=None,  # its page would load scripts from a CDN
         redoc_url=None,
         lifespan=_lifespan(state),

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-import orjson
 import torch
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -16,6 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from elbound.data.formats import (
     RawTable,
     TableLimits,
+    load_json,
     parse_arrow,
     parse_csv,
     parse_ndjson,
@@ -62,6 +62,10 @@ BY_SUFFIX = {
 MEDIA_TYPES = (JSON, NDJSON, CSV, PARQUET, ARROW, NPY, *IMAGES, ZIP, MULTIPART)
 
 
+MAX_TEXT_FIELDS = 100
+"""Text fields of a form are passed over."""
+
+
 @dataclass(frozen=True)
 class Upload:
     """One body or one part of a form; `name` is the file's, for people."""
@@ -89,17 +93,36 @@ async def split_request(body: bytes, content_type: str, settings: Settings) -> l
     return await _parts(body, content_type, settings)
 
 
-def decode_upload(upload: Upload, scorer: Scorer, settings: Settings) -> TensorItems:
-    """Items of one upload. Raises DataError where not one of them can be told from another."""
+@dataclass
+class Budget:
+    """What is left of the limits of a request, whatever number of files it comes in."""
+
+    rows: int
+    expanded_bytes: int
+    pixels: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Budget":
+        return cls(settings.max_rows, settings.max_expanded_bytes, settings.max_total_pixels)
+
+    def charge(self, items: TensorItems) -> None:
+        self.rows -= items.n
+        self.expanded_bytes -= items.x.nbytes
+        if self.rows < 0 or self.expanded_bytes < 0:
+            raise LimitExceeded("the files of the upload together pass max_rows or max_expanded_bytes", where="body")
+
+
+def decode_upload(upload: Upload, scorer: Scorer, settings: Settings, left: Budget) -> TensorItems:
+    """Items of one upload, within what is `left` of the limits. Raises DataError where none can be told apart."""
     if not upload.body:
         raise DecodeError("the body is empty", code="body_empty", where=upload.name or "body")
     if upload.media_type not in MEDIA_TYPES:
         raise UnsupportedMedia(f"files of type {upload.media_type} are not read", where=upload.name)
     if upload.media_type in IMAGES:
-        return _images(scorer, [upload.body], [upload.name] if upload.name else None, settings)
+        return _images(scorer, [upload.body], [upload.name] if upload.name else None, settings, left)
     if upload.media_type == ZIP:
-        return _zip(upload, scorer, settings)
-    limits = _table_limits(scorer, settings)
+        return _zip(upload, scorer, settings, left)
+    limits = _table_limits(scorer, settings, left)
     if upload.media_type == NPY:
         return scorer.to_tensor(parse_npy(upload.body, limits=limits))
     if isinstance(scorer.schema, ImageSchema):
@@ -109,26 +132,30 @@ def decode_upload(upload: Upload, scorer: Scorer, settings: Settings) -> TensorI
             where="content-type",
         )
     if upload.media_type == JSON:
-        return scorer.to_tensor(_json_rows(upload.body, settings))
+        return scorer.to_tensor(_json_rows(upload.body, left))
     return scorer.to_tensor(TABLES[upload.media_type](io.BytesIO(upload.body), limits))
 
 
 def decode_all(uploads: Sequence[Upload], scorer: Scorer, settings: Settings) -> TensorItems:
-    """Items of all uploads, one after the other; a file that fails as a whole is one bad item."""
+    """Items of all uploads, one after the other; a file that fails as a whole is one bad item.
+
+    Raises LimitExceeded as soon as the files together pass a limit.
+    """
+    left = Budget.of(settings)
     if len(uploads) == 1 and uploads[0].name is None:
-        return decode_upload(uploads[0], scorer, settings)
+        return decode_upload(uploads[0], scorer, settings, left)
     parts = []
     for upload in uploads:
         try:
-            parts.append(_named(decode_upload(upload, scorer, settings), upload.name))
+            parts.append(_named(decode_upload(upload, scorer, settings, left), upload.name))
+        except LimitExceeded:
+            raise
         except DataError as error:
             bad = ItemError(f"{upload.name}: {error.message}", code=error.code, where=error.where or upload.name)
             empty = torch.empty((0, *scorer.schema.event))
             parts.append(TensorItems(empty, np.empty(0, dtype=np.int64), 1, {0: bad}, [upload.name or ""]))
-    items = join(parts)
-    if items.n > settings.max_rows:
-        raise LimitExceeded(f"{items.n:,} items; at most {settings.max_rows:,} are taken", where="body")
-    return items
+        left.charge(parts[-1])
+    return join(parts)
 
 
 def join(parts: Sequence[TensorItems]) -> TensorItems:
@@ -160,11 +187,14 @@ def _named(items: TensorItems, name: str | None) -> TensorItems:
     return TensorItems(items.x, items.index, items.n, items.errors, names, items.unseen)
 
 
-def _images(scorer: Scorer, files: Sequence[bytes], names: Sequence[str] | None, settings: Settings) -> TensorItems:
-    return scorer.images_to_tensor(files, names=names, max_pixels=settings.max_pixels)
+def _images(
+    scorer: Scorer, files: Sequence[bytes], names: Sequence[str] | None, settings: Settings, left: Budget
+) -> TensorItems:
+    pixels = None if len(files) == 1 and left.pixels >= settings.max_pixels else left.pixels
+    return scorer.images_to_tensor(files, names=names, max_pixels=settings.max_pixels, max_total_pixels=pixels)
 
 
-def _zip(upload: Upload, scorer: Scorer, settings: Settings) -> TensorItems:
+def _zip(upload: Upload, scorer: Scorer, settings: Settings, left: Budget) -> TensorItems:
     try:
         archive = zipfile.ZipFile(io.BytesIO(upload.body))
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
@@ -175,27 +205,23 @@ def _zip(upload: Upload, scorer: Scorer, settings: Settings) -> TensorItems:
             raise DecodeError("the zip holds no images", code="zip_empty", where=upload.name or "body")
         if len(members) > settings.max_files:
             raise LimitExceeded(f"{len(members):,} files; at most {settings.max_files:,} are taken", where="body")
-        left = settings.max_expanded_bytes
         files: list[bytes] = []
         broken: dict[int, ItemError] = {}
         for i, info in enumerate(members):
             try:
-                files.append(read_member(archive, info, max_bytes=left))
+                files.append(read_member(archive, info, max_bytes=max(0, left.expanded_bytes)))
             except DecodeError as error:
                 broken[i] = ItemError(error.message, code="image_unreadable", where=info.filename)
                 files.append(b"")
-            left -= len(files[-1])
-    items = _images(scorer, files, [info.filename for info in members], settings)
+            left.expanded_bytes -= len(files[-1])
+    items = _images(scorer, files, [info.filename for info in members], settings, left)
     items.errors.update(broken)
     return items
 
 
-def _json_rows(body: bytes, settings: Settings) -> list[dict[str, object] | list[object]]:
+def _json_rows(body: bytes, left: Budget) -> list[dict[str, object] | list[object]]:
     """`{"rows": [...]}`, a bare list of rows, or one row as an object."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise DecodeError(f"the body is not JSON: {error}", code="json_invalid", where="body") from error
+    document = load_json(body)
     rows = document
     if isinstance(document, dict):
         rows = document["rows"] if isinstance(document.get("rows"), list) and len(document) == 1 else [document]
@@ -203,16 +229,16 @@ def _json_rows(body: bytes, settings: Settings) -> list[dict[str, object] | list
         raise DecodeError(
             "the body must be a list of rows, an object with a list under 'rows', or one row", where="body"
         )
-    if len(rows) > settings.max_rows:
-        raise LimitExceeded(f"{len(rows):,} rows; at most {settings.max_rows:,} are taken", where="rows")
+    if len(rows) > left.rows:
+        raise LimitExceeded(f"{len(rows):,} rows; at most {left.rows:,} are taken", where="rows")
     return rows
 
 
-def _table_limits(scorer: Scorer, settings: Settings) -> TableLimits:
+def _table_limits(scorer: Scorer, settings: Settings, left: Budget) -> TableLimits:
     """The settings, and always room for every column that the model itself knows."""
     schema = scorer.schema
     own = 0 if isinstance(schema, ImageSchema) else len(schema.columns) + len(schema.ignored) + 1
-    return TableLimits(max(settings.max_columns, own), settings.max_rows, settings.max_expanded_bytes)
+    return TableLimits(max(settings.max_columns, own), left.rows, left.expanded_bytes)
 
 
 async def _parts(body: bytes, content_type: str, settings: Settings) -> list[Upload]:
@@ -223,7 +249,7 @@ async def _parts(body: bytes, content_type: str, settings: Settings) -> list[Upl
         Headers({"content-type": content_type}),
         stream(),
         max_files=settings.max_files,
-        max_fields=0,
+        max_fields=MAX_TEXT_FIELDS,
         max_part_size=settings.max_body_bytes,
     )
     try:
@@ -233,7 +259,8 @@ async def _parts(body: bytes, content_type: str, settings: Settings) -> list[Upl
         raise DecodeError(f"the form cannot be read: {message}", code="form_invalid", where="body") from error
     uploads = []
     for field, file in form.multi_items():
-        assert isinstance(file, UploadFile)
+        if not isinstance(file, UploadFile):  # a text field: nothing to score
+            continue
         name = file.filename or field
         uploads.append(Upload(await file.read(), _part_media_type(file, name), name))
     await form.close()

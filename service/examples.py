@@ -46,18 +46,22 @@ def request_body(scorers: list[Scorer]) -> dict[str, object]:
     for scorer in scorers:
         for media_type, body in example_bodies(scorer).items():
             bodies.setdefault(media_type, body)
+    if CSV in bodies:
+        bodies[MULTIPART] = bodies[CSV]  # the file's text; its part says text/csv or is called rows.csv
     content = {media_type: _content(media_type, bodies.get(media_type)) for media_type in MEDIA_TYPES}
     return {"required": True, "content": content}
 
 
 def _content(media_type: str, body: bytes | None) -> dict[str, object]:
+    content: dict[str, object]
     if media_type == MULTIPART:
         files = {"type": "array", "items": {"type": "string", "contentMediaType": "application/octet-stream"}}
-        return {"schema": {"type": "object", "properties": {"files": files}}}
+        content = {"schema": {"type": "object", "properties": {"files": files}}}
+        return content if body is None else {**content, "example": {"files": [body.decode()]}}
     if media_type == JSON:
         row = {"anyOf": [{"type": "object"}, {"type": "array"}]}
-        rows = {"type": "object", "properties": {"rows": {"type": "array", "items": row}}}
-        content: dict[str, object] = {"schema": {"anyOf": [rows, {"type": "array", "items": row}]}}
+        rows = {"type": "object", "properties": {"rows": {"type": "array", "minItems": 1, "items": row}}}
+        content = {"schema": {"anyOf": [rows, {"type": "array", "minItems": 1, "items": row}]}}
         return content if body is None else {**content, "example": orjson.loads(body)}
     text = media_type in (CSV, NDJSON)
     schema = (

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -75,6 +76,9 @@ class Metrics:
             buckets=tuple(2.0**i for i in range(14)),
             registry=registry,
         )
+        self.device_memory = Gauge(
+            "elbound_device_memory_bytes", "Memory that torch holds on a GPU.", ("device",), registry=registry
+        )
         self.queue_depth = Gauge("elbound_queue_depth", "Items that wait for the device.", registry=registry)
 
     def add_model(self, scorer: Scorer) -> None:
@@ -83,21 +87,28 @@ class Metrics:
         self.target.labels(*labels).set(scorer.alpha)
         self.calibration_items.labels(*labels).set(scorer.calibration.n)
         self.model_info.labels(*labels, scorer.schema.kind, scorer.device.type).set(1)
+        if scorer.device.type == "cuda":
+            memory = self.device_memory.labels(str(scorer.device))
+            memory.set_function(lambda: float(torch.cuda.memory_reserved(scorer.device)))
         for verdict in ("normal", "anomaly"):
             self.items.labels(*labels, verdict)
         self.p_values.add(labels, np.empty(0))
 
-    def observe_items(self, scorer: Scorer, items: TensorItems, scored: ScoredItems) -> None:
+    def observe_upload(self, scorer: Scorer, items: TensorItems) -> None:
+        """Count what could not be read and what training never saw, before anything is scored."""
+        labels = (scorer.name, scorer.version)
+        for error in items.errors.values():
+            self.rejected.labels(*labels, error.code).inc()
+        for column, count in items.unseen.items():
+            self.unseen.labels(*labels, column).inc(count)
+
+    def observe_scores(self, scorer: Scorer, scored: ScoredItems) -> None:
         """Count verdicts at the bundle's alpha, whatever the request asked for."""
         labels = (scorer.name, scorer.version)
         anomalies = int(scorer.calibration.verdict.is_anomaly(scored.score, scorer.alpha).sum())
         self.items.labels(*labels, "anomaly").inc(anomalies)
         self.items.labels(*labels, "normal").inc(len(scored) - anomalies)
         self.p_values.add(labels, scored.p_value)
-        for error in items.errors.values():
-            self.rejected.labels(*labels, error.code).inc()
-        for column, count in items.unseen.items():
-            self.unseen.labels(*labels, column).inc(count)
 
     def observe_batch(self, batch: BatchRecord) -> None:
         self.batch_items.observe(batch.rows)
@@ -109,8 +120,10 @@ class Metrics:
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage: decode (bytes to event tensor) or postprocess (scores to the answer)."""
         started = time.perf_counter()
-        yield
-        self.stage_seconds.labels(name).observe(time.perf_counter() - started)
+        try:
+            yield
+        finally:
+            self.stage_seconds.labels(name).observe(time.perf_counter() - started)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

@@ -54,7 +54,7 @@ async def score_items(
 
 
 def answer_document(answer: Answer, layout: Layout) -> dict[str, object]:
-    """The answer of DESIGN: header, thresholds, items (or columns) and summary."""
+    """The answer: model, thresholds at alpha, items (or columns) and summary."""
     scorer, calibration, alpha = answer.scorer, answer.scorer.calibration, answer.alpha
     thresholds = {name: calibrator.threshold(alpha) for name, calibrator in calibration.by_score.items()}
     is_anomaly = calibration.verdict.is_anomaly(answer.scored.score, alpha)

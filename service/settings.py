@@ -35,10 +35,13 @@ class Settings:
     max_columns: int = _setting(4_096, "Most columns in one table.", low=1)
     max_files: int = _setting(10_000, "Most files in a zip or a multipart form.", low=1)
     max_pixels: int = _setting(64_000_000, "Most pixels in one image, before it is resized.", low=1)
+    max_total_pixels: int = _setting(1_000_000_000, "Most pixels in all images of one upload together.", low=1)
     max_queue_rows: int = _setting(200_000, "Items that may wait for the device; beyond, 503.", low=1)
     max_queue_bytes: int = _setting(1 << 30, "Bytes of items that may wait for the device; beyond, 503.", low=1)
     batch_rows: int = _setting(4_096, "Most items that the device takes at once.", low=1)
-    deadline_ms: int = _setting(30_000, "Longest that a request may wait for the device; beyond, 504.", low=1)
+    deadline_ms: int = _setting(
+        30_000, "Longest that the scoring of a request may take, its wait for the device included; beyond, 504.", low=1
+    )
     shutdown_grace_s: int = _setting(30, "How long a stopping server finishes what it accepted.", low=0)
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least severe message that is logged.")
 
@@ -54,6 +57,8 @@ class Settings:
         for name, one in known.items():
             raw = flags.get(name)
             raw = environ.get(PREFIX + name.upper()) if raw is None else raw
+            if name == "port" and str(raw).startswith("tcp://"):  # what Kubernetes sets for a Service called elbound
+                continue
             if raw is not None:
                 values[name] = _parse(one, kinds[name], raw)
         return cls(**values)  # type: ignore[arg-type]
@@ -61,7 +66,7 @@ class Settings:
 
 def _parse(one: "Field[object]", kind: object, raw: object) -> object:
     if kind is str:
-        return str(raw)
+        return str(raw).strip()
     if kind is not int:
         choices = getattr(kind, "__args__", ())
         if raw not in choices:

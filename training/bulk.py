@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+import torch
 
 from elbound.bundle import replace_file
 from elbound.calibration.calibration import Calibration, ScoredItems
@@ -47,14 +48,15 @@ class Piece:
 def score_files(scorer: Scorer, paths: list[Path], out: Path, *, alpha: float) -> Iterator[BulkSummary]:
     """Score every item of `paths` into `out`; yields the counts so far after each piece.
 
-    An item that cannot be read becomes a row with its error. The file appears when all is done. Raises
-    DataError, SchemaError where a whole file is not what the bundle scores, ConfigError for `out`.
+    An item that cannot be read becomes a row with its error, and so does a whole file. `out` appears when all
+    is done. Raises the error of the first file where no item of any could be read, ConfigError for `out`.
     """
-    check_out(out)
+    check_out(out, paths)
     summary = BulkSummary()
     tables = []
+    failures: list[DataError] = []
     for path in paths:
-        for piece in pieces(scorer, path):
+        for piece in pieces_or_error(scorer, path, failures):
             scored = scorer.score_tensor(piece.items.x)
             tables.append(_rows(piece, scored, scorer.calibration, alpha))
             summary.items += piece.items.n
@@ -62,15 +64,30 @@ def score_files(scorer: Scorer, paths: list[Path], out: Path, *, alpha: float) -
             summary.anomalies += int(scorer.calibration.verdict.is_anomaly(scored.score, alpha).sum())
             summary.unseen += piece.items.unseen
             yield summary
+    if failures and summary.items == summary.errors:
+        raise failures[0]
     _write(pa.concat_tables(tables), out)
 
 
-def check_out(out: Path) -> None:
+def check_out(out: Path, paths: Sequence[Path]) -> None:
     """Raise ConfigError before the work, not after it."""
     if out.suffix.lower() not in OUT_SUFFIXES:
         raise ConfigError(f"--out must end in one of {', '.join(OUT_SUFFIXES)}. Got {out.name!r} instead", where="out")
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"--out: there is no folder {out.absolute().parent}", where="out")
+    if out.resolve() in {path.resolve() for path in paths}:
+        raise ConfigError(f"--out is one of the files to score: {out}", where="out")
+
+
+def pieces_or_error(scorer: Scorer, path: Path, failures: list[DataError]) -> Iterator[Piece]:
+    """The pieces of `path`; where it fails as a whole, one item with the error, which joins `failures`."""
+    try:
+        yield from pieces(scorer, path)
+    except DataError as error:
+        failures.append(error)
+        item = ItemError(error.message, code=error.code, where=error.where)
+        nothing = torch.empty((0, *scorer.schema.event), dtype=scorer.golden.dtype)
+        yield Piece(str(path), 0, TensorItems(nothing, np.empty(0, dtype=np.int64), 1, {0: item}))
 
 
 def pieces(scorer: Scorer, path: Path) -> Iterator[Piece]:

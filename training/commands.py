@@ -107,7 +107,7 @@ def score(
     from training.bulk import check_out
     from training.console import show_scoring
 
-    check_out(out)
+    check_out(out, files)
     scorer = Scorer.from_bundle(bundle, device=device)
     show_scoring(scorer, files, out, alpha=check_alpha(alpha) if alpha is not None else scorer.alpha)
 

@@ -4,9 +4,9 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from elbound.errors import ConfigError
 
@@ -43,7 +43,7 @@ class FitConfig(_Section):
     batch_items: int | None = Field(default=None, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)
     checkpoint_steps: int | None = Field(default=None, ge=1)
-    seed: int = Field(default=0, ge=0, lt=2**20)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
@@ -54,9 +54,9 @@ class CalibrationConfig(_Section):
 
 
 class BundleConfig(_Section):
-    """Where the bundle goes; its name is that of the folder unless one is given."""
+    """Where the bundle goes (an absolute path once read); its name is the folder's unless one is given."""
 
-    out: Path
+    out: Annotated[Path, AfterValidator(Path.resolve)]
     name: str | None = None
     force: bool = False
     resume: bool = False

@@ -4,9 +4,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
-from elbound.errors import BundleExists
+from elbound.bundle import check_target
+from elbound.errors import ConfigError
 from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.fit.loop import FitControls, Interrupted
 from elbound.scorer import Scorer
@@ -21,9 +23,8 @@ def train(config: TrainConfig) -> Scorer:
     Ctrl-C finishes the step, leaves a checkpoint and raises Interrupted; a second one ends at once.
     """
     out = config.bundle.out
-    if out.exists() and not config.bundle.force:
-        raise BundleExists(f"{out} exists already; choose another --out or pass --force", where=str(out))
-    out.parent.mkdir(parents=True, exist_ok=True)
+    check_target(out, force=config.bundle.force)
+    _make_parent(out)
     if config.bundle.checkpoint.exists() and not config.bundle.resume:
         warn(f"{config.bundle.checkpoint} is left of an earlier run and is started over; --resume would continue it")
     source = read_source(config.data)
@@ -48,6 +49,15 @@ def train(config: TrainConfig) -> Scorer:
     console.print(f"[green]wrote[/] {out}  ({scorer.name} {scorer.version}, {scorer.manifest.training.seconds:.0f} s)")
     console.print(f"next: elbound serve {out}", markup=False)
     return scorer
+
+
+def _make_parent(out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out: {out.parent} cannot be made: {error.strerror or error}", where="bundle.out"
+        ) from error
 
 
 def _detector_config(config: TrainConfig, groups: object) -> DetectorConfig:

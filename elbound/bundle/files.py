@@ -41,10 +41,7 @@ def save_bundle(content: BundleContent, target: Path, *, force: bool = False) ->
     does not take it.
     """
     target = target.absolute()
-    if target.exists() and not force:
-        raise BundleExists(f"{target} exists already; choose another --out or pass --force", where=str(target))
-    if target.exists() and not (target / MANIFEST).exists() and (not target.is_dir() or any(target.iterdir())):
-        raise BundleExists(f"{target} exists and is not a bundle; it is left alone", where=str(target))
+    check_target(target, force=force)
     beside = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
     try:
         beside.mkdir(parents=True)
@@ -59,6 +56,16 @@ def save_bundle(content: BundleContent, target: Path, *, force: bool = False) ->
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return manifest
+
+
+def check_target(target: Path, *, force: bool) -> None:
+    """Raise BundleExists where `save_bundle` would refuse; to be asked before the work."""
+    if not target.exists():
+        return
+    if not force:
+        raise BundleExists(f"{target} exists already; choose another --out or pass --force", where=str(target))
+    if not (target / MANIFEST).exists() and (not target.is_dir() or any(target.iterdir())):
+        raise BundleExists(f"{target} exists and is not a bundle; it is left alone", where=str(target))
 
 
 def load_bundle(path: Path) -> BundleContent:
@@ -97,11 +104,14 @@ def read_manifest(path: Path) -> Manifest:
             where=MANIFEST,
         )
     try:
-        return Manifest.model_validate(document)
+        manifest = Manifest.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         field_name = ".".join(str(part) for part in first["loc"])
         raise BundleCorrupt(f"{file}: {field_name}: {first['msg']}", where=MANIFEST) from error
+    if manifest.own_digest() != manifest.digest:
+        raise BundleCorrupt(f"{file} was altered: it does not have the digest that it states", where=MANIFEST)
+    return manifest
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -121,7 +131,8 @@ def _write_files(content: BundleContent, folder: Path) -> Manifest:
     records = {
         name: FileRecord(sha256=hashlib.sha256(data).hexdigest(), size=len(data)) for name, data in files.items()
     }
-    manifest = Manifest.model_validate({**content.manifest.model_dump(), "files": records})
+    manifest = content.manifest.model_copy(update={"files": records})
+    manifest = manifest.model_copy(update={"digest": manifest.own_digest()})
     files[MANIFEST] = manifest.model_dump_json(indent=1).encode()
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

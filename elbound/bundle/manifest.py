@@ -1,5 +1,6 @@
 """`manifest.json`: the frozen, versioned description of a bundle."""
 
+import hashlib
 import platform
 import re
 import secrets
@@ -66,6 +67,12 @@ class Manifest(_Frozen):
     metrics: dict[str, float] = Field(default_factory=dict)
     software: dict[str, str] = Field(default_factory=dict)
     files: dict[str, FileRecord] = Field(default_factory=dict)
+    digest: str = ""
+    """SHA-256 of this manifest without the digest itself: against slips, not against an attacker."""
+
+    def own_digest(self) -> str:
+        """What `digest` must be."""
+        return hashlib.sha256(self.model_dump_json(exclude={"digest"}).encode()).hexdigest()
 
     @field_validator("files")
     @classmethod

@@ -26,8 +26,8 @@ def quantise(scores: np.ndarray, spread: float) -> np.ndarray:
 
 def check_alpha(alpha: float) -> float:
     """`alpha` itself; raises ConfigError unless 0 < alpha < 1."""
-    if not 0 < alpha < 1:
-        raise ConfigError(f"alpha must be a rate between 0 and 1, both excluded. Got {alpha} instead", where="alpha")
+    if not (isinstance(alpha, float | int | np.floating) and 0 < alpha < 1):
+        raise ConfigError(f"alpha must be a rate between 0 and 1, both excluded. Got {alpha!r} instead", where="alpha")
     return alpha
 
 

@@ -6,6 +6,7 @@ cannot be read at all is set aside in `bad`, by its place among the rows.
 
 import codecs
 import io
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -175,9 +176,9 @@ def parse_ndjson(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTab
         place = len(rows) + len(bad)
         limits.check(rows=place + 1)
         try:
-            row = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            message = f"line {number} is not JSON: {error.msg}"
+            row = load_json(line)
+        except DecodeError as error:
+            message = f"line {number} is {error.message}"
             bad[place] = ItemError(message, code="json_invalid", where=f"line {number}")
             continue
         if isinstance(row, dict | list):
@@ -187,6 +188,24 @@ def parse_ndjson(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTab
             message = f"line {number} must be an object or an array"
             bad[place] = ItemError(message, code="json_invalid", where=f"line {number}")
     return RawTable(rows=rows, bad=bad)
+
+
+def load_json(data: bytes) -> object:
+    """The document in `data`. Numbers beyond float64 (1e400) are infinite, which is their cell's error.
+
+    Raises DecodeError, for a bare NaN or Infinity too.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        try:
+            return json.loads(data, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            raise DecodeError(f"not JSON: {error.msg}", code="json_invalid") from error
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
 
 
 def parse_npy(data: bytes, *, limits: TableLimits = NO_LIMITS) -> np.ndarray:

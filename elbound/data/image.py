@@ -42,12 +42,20 @@ class ImagePreprocessor:
         *,
         names: Sequence[str] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
+        max_total_pixels: int | None = None,
     ) -> TensorItems:
-        """Items of encoded images; one that cannot be read is the error of that item."""
+        """Items of encoded images; one that cannot be read is the error of that item.
+
+        So are images beyond `max_total_pixels`, counted from the headers before anything is decoded.
+        """
+        left = max_total_pixels
         x = torch.zeros((len(files), *self.schema.event), dtype=self.dtype)
         errors: dict[int, ItemError] = {}
         for i, data in enumerate(files):
             try:
+                if left is not None:
+                    with _open(data, min(max_pixels, left)) as image:
+                        left -= image.width * image.height
                 x[i] = torch.from_numpy(decode_image(data, self.schema, max_pixels=max_pixels))
             except DataError as error:
                 errors[i] = ItemError(error.message, code=error.code, where=names[i] if names else None)

@@ -52,7 +52,7 @@ def infer_schema(table: pa.Table, *, exclude: tuple[str, ...] = (), id_column: s
             ignored.append(found)
             warnings.append(f"column {name!r} is left out: {found.reason}")
     if not columns:
-        raise SchemaError("no column is left to score; " + "; ".join(warnings))
+        raise SchemaError("; ".join(["no column is left to score", *warnings]))
     return Inferred(TableSchema(columns=tuple(columns), ignored=tuple(ignored), id_column=id_column), warnings)
 
 

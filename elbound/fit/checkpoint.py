@@ -20,10 +20,14 @@ from elbound.errors import FitError
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a fit stands: `step` steps are done; `fingerprint` names its data and settings."""
+    """Where a fit stands: `step` steps are done, `skipped` of them without an update.
+
+    `fingerprint` names the data and the settings.
+    """
 
     fingerprint: str
     step: int
+    skipped: int
     history: list[dict[str, float]]
     tensors: dict[str, Tensor]
 
@@ -34,6 +38,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     *,
     step: int,
+    skipped: int,
     fingerprint: str,
     history: list[dict[str, float]],
 ) -> None:
@@ -45,7 +50,7 @@ def save_checkpoint(
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state[parameter].items():
             tensors[f"optimizer.{key}.{name}"] = value.detach()
-    metadata = {"fingerprint": fingerprint, "step": str(step), "history": json.dumps(history)}
+    metadata = {"fingerprint": fingerprint, "step": str(step), "skipped": str(skipped), "history": json.dumps(history)}
     data = save({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata)
     try:
         replace_file(path, data)
@@ -65,6 +70,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             return Checkpoint(
                 fingerprint=metadata["fingerprint"],
                 step=int(metadata["step"]),
+                skipped=int(metadata["skipped"]),
                 history=json.loads(metadata["history"]),
                 tensors={name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118 - not a dict
             )

@@ -23,14 +23,16 @@ from elbound.calibration.calibration import Calibration
 from elbound.calibration.conformal import check_alpha
 from elbound.data.image import ImagePreprocessor
 from elbound.data.schema import ImageSchema, TableSchema
-from elbound.data.split import Split, everything, split_items
+from elbound.data.split import MIN_ITEMS, Split, everything, split_items
 from elbound.data.table import TablePreprocessor
 from elbound.detector import Detector, DetectorSpec
 from elbound.device import choose_device
-from elbound.errors import TooFewItems
+from elbound.errors import ConfigError, TooFewItems
 from elbound.fit.defaults import default_settings, default_spec
 from elbound.fit.loop import FitControls, FitHistory, FitSettings, fit_model
 from elbound.scorer import GOLDEN_ITEMS, Scorer
+
+MAX_SEED = 2**32
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,21 @@ class DetectorConfig:
     groups: Sequence[object] | None = field(default=None, repr=False)
     allow_tiny: bool = False
 
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        for name in ("steps", "batch_items", "latent", "width", "checkpoint_steps"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | np.integer) and value >= 1):
+                raise ConfigError(f"{name} must be a whole number of at least 1. Got {value!r} instead", where=name)
+        if self.learning_rate is not None and not (isinstance(self.learning_rate, float) and self.learning_rate > 0):
+            raise ConfigError(
+                f"learning_rate must be above 0. Got {self.learning_rate!r} instead", where="learning_rate"
+            )
+        if not (isinstance(self.seed, int | np.integer) and 0 <= self.seed < MAX_SEED):
+            raise ConfigError(
+                f"the seed must be a whole number from 0 to {MAX_SEED - 1:,}. Got {self.seed!r} instead", where="seed"
+            )
+
 
 def fit_detector(
     items: pa.Table | Tensor,
@@ -68,7 +85,6 @@ def fit_detector(
     TooFewItems, FitError, Interrupted.
     """
     started = time.perf_counter()
-    check_alpha(config.alpha)
     controls = controls or FitControls()
     device = choose_device(config.device)
     split = _split(len(items), config)
@@ -92,40 +108,52 @@ def fit_detector(
         )
     detector.eval().requires_grad_(False)
     calibration = _calibrate(detector, x, split, device)
-    manifest = Manifest(
+    record = TrainingRecord(
+        items=len(items),
+        train=len(split.train),
+        validation=len(split.validation),
+        calibration=len(split.calibration),
+        held_out=split.held_out,
+        grouped=config.groups is not None,
+        seed=config.seed,
+        steps=settings.steps,
+        skipped_updates=history.skipped,
+        seconds=round(time.perf_counter() - started, 3),
+        device=device.type,
+        fingerprint=fingerprint,
+        history=tuple(history.rows),
+    )
+    manifest = _manifest(config, schema, spec, calibration.rule.name, record)
+    golden = x[split.calibration[:GOLDEN_ITEMS]]
+    return Scorer(manifest, detector, calibration, golden, device=device)
+
+
+def _manifest(
+    config: DetectorConfig,
+    schema: TableSchema | ImageSchema,
+    spec: DetectorSpec,
+    rule: str,
+    record: TrainingRecord,
+) -> Manifest:
+    created = now_utc()
+    return Manifest(
         name=clean_name(config.name),
-        version=new_version(created := now_utc()),
+        version=new_version(created),
         created=created,
         item=schema,
         detector=spec,
-        verdict=VerdictSpec(rule=calibration.rule.name, alpha=config.alpha),
-        training=TrainingRecord(
-            items=len(items),
-            train=len(split.train),
-            validation=len(split.validation),
-            calibration=len(split.calibration),
-            held_out=split.held_out,
-            grouped=config.groups is not None,
-            seed=config.seed,
-            steps=settings.steps,
-            skipped_updates=history.skipped,
-            seconds=round(time.perf_counter() - started, 3),
-            device=device.type,
-            fingerprint=fingerprint,
-            history=tuple(history.rows),
-        ),
-        metrics={"validation_elbo": history.rows[-1]["validation_elbo"]},
+        verdict=VerdictSpec(rule=rule, alpha=config.alpha),
+        training=record,
+        metrics={"validation_elbo": record.history[-1]["validation_elbo"]},
         software=software_versions(),
     )
-    golden = x[split.calibration[:GOLDEN_ITEMS]]
-    return Scorer(manifest, detector, calibration, golden, device=device)
 
 
 def _split(n: int, config: DetectorConfig) -> Split:
     try:
         return split_items(n, seed=config.seed, groups=config.groups)
     except TooFewItems:
-        if config.allow_tiny:
+        if config.allow_tiny and n < MIN_ITEMS:
             return everything(n)
         raise
 

@@ -4,7 +4,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from elbound.detector import Member
 from elbound.errors import FitError
 from elbound.fit.checkpoint import load_checkpoint, restore, save_checkpoint
 from elbound.fit.schedules import kl_weight, learning_rate
+from elbound.models import Model
 
 MAX_SKIPS_IN_A_ROW = 20
 MAX_VALIDATION_ITEMS = 1000
@@ -96,49 +99,67 @@ def fit_model(
         rate = learning_rate(
             step, steps=settings.steps, peak=settings.learning_rate, warmup_steps=settings.warmup_steps
         )
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         weight = kl_weight(step, steps=settings.steps, warmup_share=settings.kl_warmup_share)
-        terms = model.loss(events, noise.to(device), kl_weight=weight)
-        optimizer.zero_grad(set_to_none=True)
-        terms.loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-        loss, reconstruction, kl, size = torch.stack([*terms, norm]).detach().tolist()  # one sync with a GPU
-        if math.isfinite(loss) and math.isfinite(size):
-            optimizer.step()
-            skips_in_a_row = 0
-        else:
-            history.skipped += 1
-            skips_in_a_row += 1
-            if skips_in_a_row == MAX_SKIPS_IN_A_ROW:
-                raise FitError(
-                    f"the loss was not finite for {MAX_SKIPS_IN_A_ROW} steps in a row (step {step}); "
-                    "look for extreme values in the data or lower the learning rate"
-                )
+        now = training_step(
+            model, optimizer, events, noise.to(device), rate=rate, kl_weight=weight, clip_norm=settings.clip_norm
+        )
+        history.skipped += now.skipped
+        skips_in_a_row = skips_in_a_row + 1 if now.skipped else 0
+        if skips_in_a_row == MAX_SKIPS_IN_A_ROW:
+            raise FitError(
+                f"the loss was not finite for {MAX_SKIPS_IN_A_ROW} steps in a row (step {step}); "
+                "look for extreme values in the data or lower the learning rate"
+            )
         done = step + 1
         if done % max(1, settings.steps // VALIDATIONS) == 0 or done == settings.steps:
-            history.rows.append(
-                {
-                    "step": float(done),
-                    "loss": loss,
-                    "reconstruction": reconstruction,
-                    "kl": kl,
-                    "validation_elbo": validation_elbo(member, validation),
-                }
-            )
+            row = {"step": float(done), "loss": now.loss, "reconstruction": now.reconstruction, "kl": now.kl}
+            history.rows.append({**row, "validation_elbo": validation_elbo(member, validation)})
         if controls.on_progress is not None:
             last = history.rows[-1]["validation_elbo"] if history.rows else math.nan
-            controls.on_progress(Progress(done, settings.steps, loss, reconstruction, kl, last))
+            controls.on_progress(Progress(done, settings.steps, now.loss, now.reconstruction, now.kl, last))
         stopping = controls.stop()
         if controls.checkpoint is not None and (stopping or done % settings.checkpoint_steps == 0):
             save_checkpoint(
                 controls.checkpoint, model, optimizer,
-                step=done, fingerprint=controls.fingerprint, history=history.rows,
+                step=done, skipped=history.skipped, fingerprint=controls.fingerprint, history=history.rows,
             )  # fmt: skip
         if stopping:
             raise Interrupted(f"stopped after step {done} of {settings.steps}", where=str(controls.checkpoint))
     model.eval()
     return history
+
+
+class StepResult(NamedTuple):
+    """The loss and its halves in nats an item; `skipped` where no update was made."""
+
+    loss: float
+    reconstruction: float
+    kl: float
+    skipped: bool
+
+
+def training_step(
+    model: Model,
+    optimizer: torch.optim.Optimizer,
+    events: Tensor,
+    noise: Tensor,
+    *,
+    rate: float,
+    kl_weight: float,
+    clip_norm: float,
+) -> StepResult:
+    """Forward, backward, clip, update; a loss or gradient that is not finite is not followed."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    terms = model.loss(events, noise, kl_weight=kl_weight)
+    optimizer.zero_grad(set_to_none=True)
+    terms.loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    loss, reconstruction, kl, size = torch.stack([*terms, norm]).detach().tolist()  # one sync with a GPU
+    skipped = not (math.isfinite(loss) and math.isfinite(size))
+    if not skipped:
+        optimizer.step()
+    return StepResult(loss, reconstruction, kl, skipped)
 
 
 @torch.no_grad()
@@ -183,8 +204,9 @@ class Batches:
 
 
 def _generator(seed: int, stream: int, number: int) -> torch.Generator:
-    """An independent generator for each (seed, stream, number); 2^40 numbers a stream."""
-    return torch.Generator().manual_seed(((seed * 4 + stream) << 40) % (1 << 63) + number)
+    """An independent generator for each (seed, stream, number)."""
+    state = np.random.SeedSequence([seed, stream, number]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
 def _resume(
@@ -200,4 +222,5 @@ def _resume(
         )
     restore(checkpoint, model, optimizer)
     history.rows.extend(checkpoint.history)
+    history.skipped = checkpoint.skipped
     return checkpoint.step

@@ -10,12 +10,14 @@ from service.state import state_of
 router = APIRouter()
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", response_model=HealthAnswer, summary="Alive")
 async def healthz() -> JSONResponse:
     """200 while the process answers."""
     return JSONResponse({"status": "ok"})
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", response_model=HealthAnswer, summary="Ready to score", responses={503: {"model": HealthAnswer}})
 async def readyz(request: Request) -> JSONResponse:
     """200 once every model is loaded and while the device works; else 503."""

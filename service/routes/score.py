@@ -83,6 +83,7 @@ async def score(request: Request) -> Response:
             if inline
             else await asyncio.to_thread(decode_all, uploads, scorer, settings)
         )
+    state.metrics.observe_upload(scorer, items)
     answer = await score_items(
         scorer,
         items,
@@ -91,7 +92,7 @@ async def score(request: Request) -> Response:
         deadline_ms=settings.deadline_ms,
         batch_rows=settings.batch_rows,
     )
-    state.metrics.observe_items(scorer, items, answer.scored)
+    state.metrics.observe_scores(scorer, answer.scored)
     with state.metrics.stage("postprocess"):
         if items.n <= INLINE_ITEMS:
             return _encode(answer, query.layout)

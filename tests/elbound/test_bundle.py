@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from elbound.bundle import load_bundle, save_bundle
+from elbound.bundle import Manifest, load_bundle, save_bundle
 from elbound.errors import BundleCorrupt, BundleError, BundleExists, GoldenMismatch
 from elbound.scorer import Scorer
 
@@ -67,10 +67,12 @@ def test_a_harmed_file_is_refused_by_name(bundle: Path, name: str, harm: str) ->
     [
         (lambda m: m.update(format_version=99), "format version 99"),
         (lambda m: m["files"].update({"../evil": {"sha256": "0" * 64, "size": 1}}), "not a plain path"),
-        (lambda m: m["files"].pop("golden.safetensors"), "does not list golden.safetensors"),
+        (lambda m: m["files"].pop("golden.safetensors"), "was altered"),
         (lambda m: m.update(surprise=1), "surprise"),
         (lambda m: m.update(name="../x"), "name"),
         (lambda m: m["item"].update(columns=[]), "columns"),
+        (lambda m: m["verdict"].update(alpha=0.9), "was altered"),
+        (lambda m: m["item"]["columns"][0].update(name="z"), "was altered"),
     ],
 )
 def test_a_changed_manifest_is_refused(bundle: Path, change: object, message: str) -> None:
@@ -99,6 +101,7 @@ def rewrite(bundle: Path, name: str, tensors: dict[str, torch.Tensor]) -> None:
     data = (bundle / name).read_bytes()
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    manifest["digest"] = Manifest.model_validate(manifest).own_digest()
     (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 

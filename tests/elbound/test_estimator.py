@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from elbound import Scorer, VAEDetector
-from elbound.errors import ConfigError, DataError, SchemaError
+from elbound.errors import ConfigError, DataError, SchemaError, TooFewItems
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*too few to hold any out:UserWarning", "ignore:.*does not resolve:UserWarning"
@@ -135,3 +135,40 @@ def test_a_saved_detector_is_a_bundle(detector: VAEDetector, X: np.ndarray, tmp_
     assert (scorer.score_tensor(scorer.to_tensor(X).only()).p_value == detector.p_values(X)).all()
     with pytest.raises(NotFittedError):
         VAEDetector().save(tmp_path / "other")
+
+
+def test_groups_that_cannot_be_split_are_an_error_and_no_silent_promise(X: np.ndarray) -> None:
+    with pytest.raises(TooFewItems, match="2 groups; at least 3"):
+        VAEDetector(steps=5).fit(X, groups=[0, 1] * 250)
+
+
+def test_the_index_of_a_frame_is_no_feature(X: np.ndarray) -> None:
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    detector = VAEDetector(steps=5).fit(frame)
+    named = frame.rename_axis("row").set_axis(pd.Index(range(7, 507), name="row"))
+    np.testing.assert_array_equal(detector.score_samples(named), detector.score_samples(frame))
+    assert VAEDetector(steps=5).fit(named).n_features_in_ == 4
+
+
+@pytest.mark.filterwarnings("ignore:X has feature names:UserWarning")
+def test_fitted_on_an_array_a_frame_of_the_same_numbers_scores_the_same(detector: VAEDetector, X: np.ndarray) -> None:
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    np.testing.assert_array_equal(detector.score_samples(frame), detector.score_samples(X))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "steps must be a whole number of at least 1. Got 0"),
+        ({"latent": 0}, "latent must be"),
+        ({"batch_items": 0}, "batch_items must be"),
+        ({"width": 1.5}, "width must be"),
+        ({"learning_rate": -1.0}, "learning_rate must be above 0"),
+        ({"random_state": None}, "the seed must be a whole number"),
+        ({"alpha": "x"}, "alpha must be a rate"),
+        ({"device": "tpu"}, "device must be auto, cpu or cuda"),
+    ],
+)
+def test_parameters_out_of_range_are_named(X: np.ndarray, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        VAEDetector(**settings).fit(X)  # type: ignore[arg-type]

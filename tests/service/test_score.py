@@ -402,9 +402,11 @@ def test_the_openapi_document_has_a_working_example_for_every_body(server) -> No
     content = document["paths"]["/score"]["post"]["requestBody"]["content"]
     assert set(content) >= {*TABLES, *PILLOW, "application/zip", "application/x-npy", "multipart/form-data"}
     for media_type, facts in content.items():
-        if media_type == "multipart/form-data":
-            continue
         example = facts["example"]
+        if media_type == "multipart/form-data":
+            files = [("files", ("rows.csv", text)) for text in example["files"]]
+            assert server.client.post("/score", files=files, params=ROWS).json()["summary"]["scored"] == 2
+            continue
         binary = facts["schema"].get("contentEncoding") == "base64"
         body = base64.b64decode(example) if binary else example if isinstance(example, str) else json.dumps(example)
         model = "rows" if media_type in TABLES else "pictures"
@@ -426,3 +428,42 @@ def test_answers_are_as_the_openapi_document_says(server, normal_rows) -> None:
     ModelsAnswer.model_validate_json(server.client.get("/models").content)
     for name in ("rows", "pictures", "numbers"):
         ModelAnswer.model_validate_json(server.client.get(f"/models/{name}").content)
+
+
+def test_limits_are_those_of_the_request_not_of_each_file(server) -> None:
+    rows = pa.table({name: np.zeros(2000) for name in "abc"})
+    part = encode(rows, "application/vnd.apache.parquet")
+    files = [("files", (f"{i}.parquet", part, "application/vnd.apache.parquet")) for i in range(4)]
+    response = server.client.post("/score", files=files, params=NUMBERS)
+    assert response.status_code == 413
+    assert "at most 1,000 are read" in response.json()["error"]["message"]
+
+
+def test_pixels_are_counted_over_the_upload(start, image_bundle) -> None:
+    server = start(image_bundle, max_total_pixels=2_500_000)
+    files = {f"{i}.png": picture(np.zeros((1000, 1000), np.uint8)) for i in range(4)}
+    items = server.score(zipped(files), "application/zip").json()["items"]
+    assert ["error" in item for item in items] == [False, False, True, True]
+    assert items[2]["error"]["code"] == "image_too_large"
+
+
+def test_text_fields_of_a_form_are_passed_over(server) -> None:
+    files = [("files", ("a.json", b"[[1, 2, 3]]", "application/json"))]
+    response = server.client.post("/score", files=files, data={"note": "x"}, params=NUMBERS)
+    assert response.json()["summary"]["scored"] == 1
+    only_text = server.client.post("/score", files=[("note", (None, "x"))], params=NUMBERS)
+    assert (only_text.status_code, only_text.json()["error"]["code"]) == (400, "form_empty")
+
+
+def test_a_number_beyond_float64_costs_its_row(server) -> None:
+    answer = server.score(b"[[1, 2, 3], [1, 2, 1e400]]", "application/json", **NUMBERS).json()
+    assert answer["summary"]["scored"] == 1
+    assert "must be finite" in answer["items"][1]["error"]["message"]
+
+
+def test_an_upload_of_nothing_but_errors_is_counted(server, numeric_scorer: Scorer) -> None:
+    model = f'model_name="numbers",model_version="{numeric_scorer.version}"'
+    name = f'elbound_items_rejected_total{{{model},reason="cell_invalid"}}'
+    before = server.metric(name)
+    assert server.score(b'[["x", 2, 3], [1, "y", 3]]', "application/json", **NUMBERS).status_code == 422
+    assert server.metric(name) == before + 2

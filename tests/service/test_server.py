@@ -29,6 +29,10 @@ def test_health_and_readiness(server) -> None:
         assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 
+def test_health_answers_head_as_get(server) -> None:
+    assert [server.client.head(path).status_code for path in ("/healthz", "/readyz")] == [200, 200]
+
+
 def test_models_and_one_model(server, table_scorer: Scorer) -> None:
     models = server.client.get("/models").json()["models"]
     assert sorted((model["name"], model["kind"], model["ready"]) for model in models) == [
@@ -49,6 +53,7 @@ def test_models_and_one_model(server, table_scorer: Scorer) -> None:
     ("GET", "/score", 405, "method_not_allowed"),
     ("DELETE", "/models", 405, "method_not_allowed"),
     ("GET", "/docs", 404, "not_found"),
+    ("POST", "/score/", 404, "not_found"),
 ])  # fmt: skip
 def test_unknown_routes_answer_in_the_one_shape(server, method, path, status, code) -> None:
     response = server.client.request(method, path)
@@ -221,3 +226,5 @@ def test_a_taken_port_is_named(server, numeric_bundle: Path) -> None:
 def test_flags_win_over_the_environment() -> None:
     settings = Settings.load({"ELBOUND_PORT": "1", "ELBOUND_MAX_ROWS": "2_000"}, {"port": 3, "host": None})
     assert (settings.port, settings.max_rows, settings.host) == (3, 2000, "127.0.0.1")
+    kubernetes = Settings.load({"ELBOUND_PORT": "tcp://10.0.0.1:8000", "ELBOUND_API_KEY": "k\n"}, {})
+    assert (kubernetes.port, kubernetes.api_key) == (8000, "k")

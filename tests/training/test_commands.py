@@ -191,6 +191,24 @@ def test_scoring_refuses_what_it_cannot_write_or_read(table_bundle: Path, csv_fi
     assert not (tmp_path / "x.csv").exists()
 
 
+def test_a_file_that_cannot_be_read_costs_only_itself(table_bundle: Path, csv_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.parquet").write_bytes(b"no parquet")
+    succeed("score", table_bundle, csv_file, tmp_path / "broken.parquet", "--out", tmp_path / "r.ndjson")
+    rows = [json.loads(line) for line in (tmp_path / "r.ndjson").read_text().splitlines()]
+    assert len(rows) == 201
+    assert [row["file"] for row in rows if row["error"]] == [str(tmp_path / "broken.parquet")]
+    before = csv_file.read_bytes()
+    assert "--out is one of the files to score" in fail("score", table_bundle, csv_file, "--out", csv_file)
+    assert csv_file.read_bytes() == before
+
+
+def test_targets_that_cannot_be_are_refused_before_any_work(csv_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "a.txt").touch()
+    assert "is not a bundle; it is left alone" in fail("train", csv_file, "--out", tmp_path / "thesis", "--force")
+    assert "cannot be made: File exists" in fail("train", csv_file, "--out", csv_file / "x")
+
+
 def start_training(csv_file: Path, out: Path, *more: object) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "elbound", "train", csv_file, "--out", out, "--steps", 1500, "--seed", 5]
     return subprocess.Popen([*map(str, command), "--checkpoint-steps", "50", *map(str, more)], env=ENVIRON,
