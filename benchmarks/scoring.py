@@ -13,20 +13,27 @@ from benchmarks.tables import keep, rounds
 from benchmarks.training import correlated, shapes
 from elbound.data.infer import infer_schema
 from elbound.data.schema import ImageSchema
+from elbound.device import chunk_pool
 from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.scorer import Scorer
 
 ROWS, IMAGES = 100_000, 4_000
 
 
-@torch.inference_mode()
 def bare_forward(scorer: Scorer, x: torch.Tensor) -> None:
-    """Encoder and decoder on the K stored samples, chunk by chunk; what no scorer can do without."""
+    """Encoder and decoder on the K stored samples; what no scorer can do without.
+
+    In the scorer's own chunks and on its own threads, which is faster than torch's way of sharing cores.
+    """
     member = next(scorer.detector.each())
-    for chunk in x.split(scorer.detector.cpu_chunk):
+
+    @torch.inference_mode()
+    def forward(chunk: torch.Tensor) -> None:
         posterior = member.model.encode(chunk[None])
         z = posterior.mu[:, None] + torch.exp(0.5 * posterior.logvar)[:, None] * member.noise
         member.model.decode(z)
+
+    list(chunk_pool(torch.get_num_threads()).map(forward, x.split(scorer.detector.cpu_chunk)))
 
 
 def rows_per_second(scorer: Scorer, x: torch.Tensor, times: int) -> tuple[float, float]:

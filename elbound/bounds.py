@@ -6,6 +6,7 @@ All terms are in nats and are summed (never averaged) over observed features and
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
@@ -50,17 +51,17 @@ class BoundTerms:
     kl: Tensor | None
     prediction: Tensor
 
-    @property
+    @cached_property
     def reconstruction(self) -> Tensor:
         """-E_q[log p(x|z)], `(nets, n)`: the distortion."""
         return -self.log_px.mean(1)
 
-    @property
+    @cached_property
     def rate(self) -> Tensor:
         """KL(q(z|x) || p(z)), `(nets, n)`: in closed form where there is one, else from the samples."""
         return self.sampled_kl if self.kl is None else self.kl
 
-    @property
+    @cached_property
     def sampled_kl(self) -> Tensor:
         """The KL from the K samples, `(nets, n)`: the partner of `iwae` in tests of the bounds."""
         return (self.log_qz - self.log_pz).mean(1)

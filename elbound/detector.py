@@ -14,7 +14,7 @@ from elbound.models import MODELS, ModelSpec
 from elbound.scores import SCORES
 from elbound.views import build_view
 
-CPU_CHUNK_VALUES = 1 << 19
+CPU_CHUNK_VALUES = 1 << 20
 CUDA_CHUNK_VALUES = 1 << 24
 MIN_CHUNK, MAX_CHUNK, MAX_CUDA_CHUNK = 16, 1024, 8192
 
