@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from elbound.bundle import Manifest
+from elbound.data.image import ImagePreprocessor
 from elbound.data.infer import infer_schema
 from elbound.data.schema import Column, ImageSchema, TableSchema
 from elbound.errors import DataError, TooFewItems
@@ -152,8 +153,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             schema = _schema_of_images(images)
             self.__dict__.pop("n_features_in_", None)  # of an earlier fit on rows
             self.__dict__.pop("feature_names_in_", None)
-            x = images.reshape(len(images), schema.height, schema.width, schema.channels).transpose(0, 3, 1, 2)
-            return torch.from_numpy(np.ascontiguousarray(x, dtype=np.int32)), schema
+            return ImagePreprocessor(schema).array_to_tensor(images).x, schema
         array = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2)
         names = [f"x{i}" for i in range(array.shape[1])]
         columns = tuple(Column(name=name, kind="numeric") for name in names)

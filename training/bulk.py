@@ -14,7 +14,6 @@ import torch
 
 from elbound.bundle import replace_file
 from elbound.calibration.calibration import Calibration, ScoredItems
-from elbound.data.formats import RawTable
 from elbound.data.imagefiles import ImageFiles, image_files
 from elbound.data.items import TensorItems
 from elbound.data.readers import parse_file, table_files, table_suffix
@@ -56,7 +55,7 @@ def score_files(scorer: Scorer, paths: list[Path], out: Path, *, alpha: float) -
     tables = []
     failures: list[DataError] = []
     for path in paths:
-        for piece in pieces_or_error(scorer, path, failures):
+        for piece in pieces(scorer, path, failures):
             scored = scorer.score_tensor(piece.items.x)
             tables.append(_rows(piece, scored, scorer.calibration, alpha))
             summary.items += piece.items.n
@@ -79,32 +78,38 @@ def check_out(out: Path, paths: Sequence[Path]) -> None:
         raise ConfigError(f"--out is one of the files to score: {out}", where="out")
 
 
-def pieces_or_error(scorer: Scorer, path: Path, failures: list[DataError]) -> Iterator[Piece]:
-    """The pieces of `path`; where it fails as a whole, one item with the error, which joins `failures`."""
+def pieces(scorer: Scorer, path: Path, failures: list[DataError]) -> Iterator[Piece]:
+    """The items at `path` (a file or a folder) as tensors, a bounded number at a time.
+
+    A file that fails as a whole is one item with its error, which joins `failures`; the other files of a folder
+    are unharmed.
+    """
     try:
-        yield from pieces(scorer, path)
+        images = image_files(path) if isinstance(scorer.schema, ImageSchema) else None
+        files = [path] if images is not None else table_files(path)
     except DataError as error:
         failures.append(error)
-        item = ItemError(error.message, code=error.code, where=error.where)
-        nothing = torch.empty((0, *scorer.schema.event), dtype=scorer.golden.dtype)
-        yield Piece(str(path), 0, TensorItems(nothing, np.empty(0, dtype=np.int64), 1, {0: item}))
-
-
-def pieces(scorer: Scorer, path: Path) -> Iterator[Piece]:
-    """The items at `path` (a file or a folder) as tensors, a bounded number at a time."""
-    if isinstance(scorer.schema, ImageSchema):
-        yield from _image_pieces(scorer, image_files(path))
+        yield _failed(scorer, path, error)
         return
-    if path.is_file() and table_suffix(path) is None:
-        raise SchemaError(f"{scorer.name} scores rows of a table. {path} is none of the table formats", where=str(path))
-    for file in table_files(path):
+    for file in files:
         try:
-            yield from _table_pieces(scorer, file, parse_file(file))
-        except SchemaError as error:
-            raise SchemaError(f"{file}: {error.message}", where=str(file)) from error
+            yield from _image_pieces(scorer, images) if images is not None else _table_pieces(scorer, file)
+        except DataError as error:
+            message = error.message if str(file) in error.message else f"{file}: {error.message}"
+            failures.append(type(error)(message, code=error.code, where=error.where))
+            yield _failed(scorer, file, failures[-1])
 
 
-def _table_pieces(scorer: Scorer, file: Path, raw: RawTable) -> Iterator[Piece]:
+def _failed(scorer: Scorer, file: Path, error: DataError) -> Piece:
+    item = ItemError(error.message, code=error.code, where=error.where)
+    nothing = torch.empty((0, *scorer.schema.event), dtype=scorer.golden.dtype)
+    return Piece(str(file), 0, TensorItems(nothing, np.empty(0, dtype=np.int64), 1, {0: item}))
+
+
+def _table_pieces(scorer: Scorer, file: Path) -> Iterator[Piece]:
+    if table_suffix(file) is None:
+        raise SchemaError(f"{scorer.name} scores rows of a table. {file} is none of the table formats", where=str(file))
+    raw = parse_file(file)
     if raw.bad or raw.table is None:  # places must be kept: one piece
         yield Piece(str(file), 0, scorer.to_tensor(raw))
         return
@@ -172,10 +177,12 @@ def _write(table: pa.Table, out: Path) -> None:
         raise DataError(f"{out} could not be written: {error.strerror or error}", where=str(out)) from error
 
 
-def score_path(scorer: Scorer, path: Path) -> ScoredItems:
-    """All readable items at `path`, scored; raises DataError where there are none."""
-    found = [scorer.raw_scores(piece.items.x) for piece in pieces(scorer, path)]
-    scores = np.concatenate(found) if found else np.empty((0, 0))
+def score_path(scorer: Scorer, path: Path) -> tuple[ScoredItems, int]:
+    """All readable items at `path`, scored, and how many could not be read; DataError where none could."""
+    failures: list[DataError] = []
+    found = list(pieces(scorer, path, failures))
+    scores = np.concatenate([scorer.raw_scores(piece.items.x) for piece in found])
     if len(scores) == 0:
-        raise DataError(f"{path} holds no readable items", where=str(path))
-    return scorer.calibration.judge(dict(zip(scorer.detector.score_names, scores.T, strict=True)))
+        raise failures[0] if failures else DataError(f"{path} holds no readable items", where=str(path))
+    judged = scorer.calibration.judge(dict(zip(scorer.detector.score_names, scores.T, strict=True)))
+    return judged, sum(len(piece.items.errors) for piece in found)

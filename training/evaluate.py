@@ -4,11 +4,12 @@ from pathlib import Path
 
 from rich.table import Table
 
+from elbound.calibration.calibration import ScoredItems
 from elbound.calibration.conformal import check_alpha
 from elbound.errors import MissingExtra
 from elbound.scorer import Scorer
 from training.bulk import score_path
-from training.console import console
+from training.console import console, warn
 
 
 def require_extra(package: str) -> None:
@@ -19,14 +20,21 @@ def require_extra(package: str) -> None:
         raise MissingExtra(f"this command needs {package}: pip install 'elbound[train]'", where=package) from error
 
 
+def _readable(scorer: Scorer, path: Path) -> ScoredItems:
+    scored, unreadable = score_path(scorer, path)
+    if unreadable:
+        warn(f"{unreadable:,} items of {path} could not be read and are left out")
+    return scored
+
+
 def show_evaluation(scorer: Scorer, normal: Path, anomalous: Path | None, *, alpha: float | None) -> None:
     """Print the realised false-alarm rate of every score and, with anomalies, how well it separates."""
     require_extra("sklearn")
     from elbound.evaluation import auroc, average_precision, realised_rate
 
     alphas = (0.01, 0.05, 0.1) if alpha is None else (check_alpha(alpha),)
-    normals = score_path(scorer, normal)
-    anomalies = None if anomalous is None else score_path(scorer, anomalous)
+    normals = _readable(scorer, normal)
+    anomalies = None if anomalous is None else _readable(scorer, anomalous)
     table = Table("score", *(f"false alarms at {a:g}" for a in alphas), "AUROC", "AP", title_justify="left")
     calibrators = {"verdict": scorer.calibration.verdict, **scorer.calibration.by_score}
     for name, calibrator in calibrators.items():

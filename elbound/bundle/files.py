@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
-from elbound.bundle.manifest import FORMAT_VERSION, FileRecord, Manifest
+from elbound.bundle.manifest import FORMAT_VERSION, FileRecord, Manifest, document_digest
 from elbound.errors import BundleCorrupt, BundleError, BundleExists
 
 MANIFEST = "manifest.json"
@@ -109,7 +109,7 @@ def read_manifest(path: Path) -> Manifest:
         first = error.errors()[0]
         field_name = ".".join(str(part) for part in first["loc"])
         raise BundleCorrupt(f"{file}: {field_name}: {first['msg']}", where=MANIFEST) from error
-    if manifest.own_digest() != manifest.digest:
+    if document_digest(document) != manifest.digest:
         raise BundleCorrupt(f"{file} was altered: it does not have the digest that it states", where=MANIFEST)
     return manifest
 
@@ -131,8 +131,9 @@ def _write_files(content: BundleContent, folder: Path) -> Manifest:
     records = {
         name: FileRecord(sha256=hashlib.sha256(data).hexdigest(), size=len(data)) for name, data in files.items()
     }
-    manifest = content.manifest.model_copy(update={"files": records})
-    manifest = manifest.model_copy(update={"digest": manifest.own_digest()})
+    manifest = Manifest.model_validate({**content.manifest.model_dump(), "files": records, "digest": ""})
+    digest = document_digest(json.loads(manifest.model_dump_json()))
+    manifest = manifest.model_copy(update={"digest": digest})
     files[MANIFEST] = manifest.model_dump_json(indent=1).encode()
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,11 @@
 """`manifest.json`: the frozen, versioned description of a bundle."""
 
 import hashlib
+import json
 import platform
 import re
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePosixPath
@@ -70,10 +72,6 @@ class Manifest(_Frozen):
     digest: str = ""
     """SHA-256 of this manifest without the digest itself: against slips, not against an attacker."""
 
-    def own_digest(self) -> str:
-        """What `digest` must be."""
-        return hashlib.sha256(self.model_dump_json(exclude={"digest"}).encode()).hexdigest()
-
     @field_validator("files")
     @classmethod
     def _paths_stay_inside(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
@@ -82,6 +80,15 @@ class Manifest(_Frozen):
             if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or name != str(path):
                 raise ValueError(f"{name!r} is not a plain path inside the bundle")
         return files
+
+
+def document_digest(document: Mapping[str, object]) -> str:
+    """What `digest` must be: SHA-256 of the JSON document without it, keys sorted, no white space.
+
+    Of the document and not of a `Manifest`, so that a later version with more fields still agrees.
+    """
+    rest = {key: value for key, value in document.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def new_version(now: datetime) -> str:

@@ -62,7 +62,9 @@ class DetectorConfig:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | np.integer) and value >= 1):
                 raise ConfigError(f"{name} must be a whole number of at least 1. Got {value!r} instead", where=name)
-        if self.learning_rate is not None and not (isinstance(self.learning_rate, float) and self.learning_rate > 0):
+        if self.learning_rate is not None and not (
+            isinstance(self.learning_rate, float | int) and self.learning_rate > 0
+        ):
             raise ConfigError(
                 f"learning_rate must be above 0. Got {self.learning_rate!r} instead", where="learning_rate"
             )
@@ -93,15 +95,16 @@ def fit_detector(
     settings = _settings(schema, len(split.train), config)
     fingerprint = _fingerprint(x, split, spec, repr(settings))
     detector = _new_detector(spec, schema, seed=config.seed)
+    train, validation = x[split.train], x[split.validation]
     for member in detector.each():
-        member.view.fit(x[split.train])
+        member.view.fit(train)
     detector.to(device)
     history = FitHistory()
     for member in detector.each():
         history = fit_model(
             member,
-            x[split.train],
-            x[split.validation],
+            train,
+            validation,
             settings,
             seed=config.seed,
             controls=replace(controls, fingerprint=fingerprint),

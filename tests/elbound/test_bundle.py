@@ -15,7 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from elbound.bundle import Manifest, load_bundle, save_bundle
+from elbound.bundle import load_bundle, save_bundle
+from elbound.bundle.manifest import document_digest
 from elbound.errors import BundleCorrupt, BundleError, BundleExists, GoldenMismatch
 from elbound.scorer import Scorer
 
@@ -101,7 +102,7 @@ def rewrite(bundle: Path, name: str, tensors: dict[str, torch.Tensor]) -> None:
     data = (bundle / name).read_bytes()
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-    manifest["digest"] = Manifest.model_validate(manifest).own_digest()
+    manifest["digest"] = document_digest(manifest)
     (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -189,6 +190,12 @@ def test_the_report_is_kept_and_checked(tmp_path: Path, table_scorer: Scorer) ->
     (tmp_path / "b" / "report" / "index.html").write_bytes(b"<p>fake</p>")
     with pytest.raises(BundleCorrupt, match=r"index\.html"):
         load_bundle(tmp_path / "b")
+
+
+def test_a_report_never_leaves_the_bundle(tmp_path: Path, table_scorer: Scorer) -> None:
+    with pytest.raises(ValueError, match="not a plain path inside the bundle"):
+        table_scorer.save(tmp_path / "b", report={"../../evil": b"x"})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_saving_what_was_loaded_writes_the_same_tensors(bundle: Path, tmp_path: Path) -> None:

@@ -197,6 +197,11 @@ def test_a_file_that_cannot_be_read_costs_only_itself(table_bundle: Path, csv_fi
     rows = [json.loads(line) for line in (tmp_path / "r.ndjson").read_text().splitlines()]
     assert len(rows) == 201
     assert [row["file"] for row in rows if row["error"]] == [str(tmp_path / "broken.parquet")]
+    (tmp_path / "many").mkdir()
+    (tmp_path / "many" / "a.parquet").write_bytes(b"no parquet")
+    (tmp_path / "many" / "b.csv").write_bytes(csv_file.read_bytes())
+    succeed("score", table_bundle, tmp_path / "many", "--out", tmp_path / "r.ndjson")
+    assert len((tmp_path / "r.ndjson").read_text().splitlines()) == 201
     before = csv_file.read_bytes()
     assert "--out is one of the files to score" in fail("score", table_bundle, csv_file, "--out", csv_file)
     assert csv_file.read_bytes() == before
