@@ -11,7 +11,7 @@ from elbound.bounds import bound_terms, fixed_noise
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.device import chunk_pool
 from elbound.models import MODELS, ModelSpec
-from elbound.scores import SCORES
+from elbound.scores import SCORES, Observed, Score
 from elbound.views import build_view
 
 CPU_CHUNK_VALUES = 1 << 20
@@ -25,7 +25,6 @@ class DetectorSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: tuple[ModelSpec, ...] = Field(min_length=1)
-    scores: tuple[str, ...] = tuple(SCORES)
 
 
 class Member(nn.Module):
@@ -33,19 +32,34 @@ class Member(nn.Module):
 
     noise: Tensor
 
-    def __init__(self, spec: ModelSpec, schema: TableSchema | ImageSchema, score_names: tuple[str, ...]) -> None:
+    def __init__(self, spec: ModelSpec, schema: TableSchema | ImageSchema) -> None:
         super().__init__()
         self.spec = spec
         self.view = build_view(spec.view, schema)
         self.model = MODELS[spec.name](spec, schema)
         self.register_buffer("noise", torch.zeros(spec.samples, 1, spec.latent))
-        self.scores = nn.ModuleList(SCORES[name]() for name in score_names)
+        self.scores = nn.ModuleList(SCORES[name](spec, schema) for name in spec.scores)
+
+    def observe(self, x: Tensor) -> Observed:
+        """What the scores see of events `(n, *event)`."""
+        seen = self.view(x)
+        return Observed(x, seen, bound_terms(self.model, seen.expand(self.spec.nets, *seen.shape), self.noise))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """The member's scores of events `(n, *event)`, each `(n,)`."""
-        seen = self.view(x)
-        terms = bound_terms(self.model, seen.expand(self.spec.nets, *seen.shape), self.noise)
-        return [score(self.model, terms) for score in self.scores]
+        observed = self.observe(x)
+        return [score(self.model, observed) for score in self.scores]
+
+    @torch.no_grad()
+    def remember(self, bank: Tensor, *, chunk: int) -> None:
+        """After the fit: prior and scores learn what they keep of `bank`, training events `(m, *event)`."""
+        seen = [self.view(part.to(self.noise.device)) for part in bank.split(chunk)]
+        codes = [self.model.encode(part.expand(self.spec.nets, *part.shape)) for part in seen]
+        self.model.prior.absorb(*(torch.cat(parts, 1) for parts in zip(*codes, strict=True)))
+        observed = [self.observe(part.to(self.noise.device)) for part in bank.split(chunk)]
+        for score in self.scores:
+            assert isinstance(score, Score)
+            score.fit(self.model, observed)
 
 
 class Detector(nn.Module):
@@ -54,10 +68,9 @@ class Detector(nn.Module):
     def __init__(self, spec: DetectorSpec, schema: TableSchema | ImageSchema) -> None:
         super().__init__()
         self.spec = spec
-        self.members = nn.ModuleList(Member(model, schema, spec.scores) for model in spec.models)
-        views = [model.view for model in spec.models]
+        self.members = nn.ModuleList(Member(model, schema) for model in spec.models)
         self.score_names = tuple(
-            name if i == 0 else f"{view}.{name}" for i, view in enumerate(views) for name in spec.scores
+            name if i == 0 else f"{model.view}.{name}" for i, model in enumerate(spec.models) for name in model.scores
         )
         self.units = {name: SCORES[name.rpartition(".")[2]].unit for name in self.score_names}
         values = max(model.samples * model.nets * _row_values(model, schema) for model in spec.models)
@@ -73,6 +86,13 @@ class Detector(nn.Module):
         """Draw each member's noise, once, before it is fitted."""
         for i, member in enumerate(self.each()):
             member.noise.copy_(fixed_noise(member.spec.samples, member.spec.latent, seed=seed + i))
+
+    def remember(self, train: Tensor, *, seed: int) -> None:
+        """After the fit: each member's prior and scores keep `bank` random training events of `(n, *event)`."""
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+        for member in self.each():
+            if member.spec.bank:
+                member.remember(train[order[: member.spec.bank]], chunk=self.cpu_chunk)
 
     @torch.inference_mode()
     def forward(self, x: Tensor, device: torch.device) -> Tensor:

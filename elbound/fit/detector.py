@@ -110,6 +110,7 @@ def fit_detector(
             controls=replace(controls, fingerprint=fingerprint),
         )
     detector.eval().requires_grad_(False)
+    detector.remember(train, seed=config.seed)
     calibration = _calibrate(detector, x, split, device)
     record = TrainingRecord(
         items=len(items),

@@ -1,6 +1,6 @@
 """The contract of a model and the plain values that rebuild it."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -11,23 +11,29 @@ from elbound.priors import Prior
 
 
 class ModelSpec(BaseModel):
-    """Everything but the weights that is needed to rebuild a model; kept in the manifest.
+    """Everything but the weights that is needed to rebuild a model and its scores; kept in the manifest.
 
     `variance_floor` and the latent's size are in units of the view; `novelty` is the probability of a
-    category that training never saw; `samples` is the K of the stored noise.
+    category that training never saw; `samples` is the K of the stored noise; `components` the size of a
+    prior that has components; `bank` the number of training items that the scores remember. `scores` are
+    names of the registry, in the order of the member's answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["vae"] = "vae"
+    name: str = "vae"
     view: str
     nets: int = Field(default=1, ge=1, le=64)
     latent: int = Field(ge=1, le=4096)
     width: int = Field(default=128, ge=1, le=65_536)
     samples: int = Field(default=8, ge=1, le=1024)
     prior: str = "standard_normal"
+    components: int = Field(default=1, ge=1, le=100_000)
+    likelihood: str = "gaussian"
     variance_floor: float = Field(default=0.01, gt=0)
     novelty: float = Field(default=0.01, gt=0, lt=1)
+    scores: tuple[str, ...] = ("negative_elbo", "reconstruction", "kl", "reconstruction_error", "negative_iwae")
+    bank: int = Field(default=0, ge=0, le=100_000)
 
 
 class LossTerms(NamedTuple):

@@ -4,12 +4,22 @@ from torch import Tensor, nn
 
 
 class Prior(nn.Module):
-    """A distribution over the latent, `latent` dimensions for each of `nets` nets. All terms are in nats."""
+    """A distribution over the latent, `latent` dimensions for each of `nets` nets. All terms are in nats.
 
-    def __init__(self, nets: int, latent: int) -> None:
+    `components` is the number of its parts; a prior without parts ignores it.
+    """
+
+    def __init__(self, nets: int, latent: int, components: int = 1) -> None:
         super().__init__()
         self.nets = nets
         self.latent = latent
+        self.components = components
+
+    def absorb(self, mu: Tensor, logvar: Tensor) -> None:
+        """Called once, after the fit, with the posterior of training items, both `(nets, m, latent)`.
+
+        A prior that is made of training codes takes them here; every other one ignores the call.
+        """
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z), from `(nets, K, n, latent)` to `(nets, K, n)`."""

@@ -1,6 +1,6 @@
 """Scores: numbers that are larger for more anomalous items."""
 
-from elbound.scores.base import Score
+from elbound.scores.base import Observed, Score
 from elbound.scores.density import KL, NegativeELBO, NegativeIWAE, Reconstruction
 from elbound.scores.reconstruction import ReconstructionError
 
@@ -8,4 +8,4 @@ SCORES: dict[str, type[Score]] = {
     score.name: score for score in (NegativeELBO, Reconstruction, KL, ReconstructionError, NegativeIWAE)
 }
 
-__all__ = ["SCORES", "Score"]
+__all__ = ["SCORES", "Observed", "Score"]

@@ -1,22 +1,45 @@
 """The contract of a score."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from elbound.bounds import BoundTerms
-from elbound.models.base import Model
+from elbound.data.schema import ImageSchema, TableSchema
+from elbound.models.base import Model, ModelSpec
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One chunk of `n` items as the scores of a member see it, computed once for all of them.
+
+    `x` `(n, *event)` is in the units of the data, `seen` `(n, *event)` is what the view made of it, `terms`
+    are the pieces of the bounds.
+    """
+
+    x: Tensor
+    seen: Tensor
+    terms: BoundTerms
 
 
 class Score(nn.Module):
-    """Maps the bound terms of `n` items to `(n,)`; **larger is more anomalous**, always.
+    """Maps observed items to `(n,)`; **larger is more anomalous**, always.
 
     `name` is the same in code, API, metrics and docs; `unit` is declared. A score of several nets is their
-    arithmetic mean, so that the shares of an explanation add up. What a score must remember is a buffer.
+    arithmetic mean, so that the shares of an explanation add up. What a score must remember is a buffer whose
+    shape follows from the spec and the schema, so that it reaches the bundle by itself.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str]
 
-    def forward(self, model: Model, terms: BoundTerms) -> Tensor:
+    def __init__(self, spec: ModelSpec, schema: TableSchema | ImageSchema) -> None:  # noqa: ARG002 - the contract
+        super().__init__()
+
+    def fit(self, model: Model, bank: Sequence[Observed]) -> None:
+        """Called once, after the model's fit, with chunks of `spec.bank` training items in all."""
+
+    def forward(self, model: Model, observed: Observed) -> Tensor:
         raise NotImplementedError

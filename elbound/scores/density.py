@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from elbound.bounds import BoundTerms, elbo, iwae
+from elbound.bounds import elbo, iwae
 from elbound.models.base import Model
-from elbound.scores.base import Score
+from elbound.scores.base import Observed, Score
 
 
 class NegativeELBO(Score):
@@ -13,8 +13,8 @@ class NegativeELBO(Score):
     name = "negative_elbo"
     unit = "nats"
 
-    def forward(self, model: Model, terms: BoundTerms) -> Tensor:  # noqa: ARG002 - the contract
-        return -elbo(terms).mean(0)
+    def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
+        return -elbo(observed.terms).mean(0)
 
 
 class Reconstruction(Score):
@@ -23,8 +23,8 @@ class Reconstruction(Score):
     name = "reconstruction"
     unit = "nats"
 
-    def forward(self, model: Model, terms: BoundTerms) -> Tensor:  # noqa: ARG002 - the contract
-        return terms.reconstruction.mean(0)
+    def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
+        return observed.terms.reconstruction.mean(0)
 
 
 class KL(Score):
@@ -33,8 +33,8 @@ class KL(Score):
     name = "kl"
     unit = "nats"
 
-    def forward(self, model: Model, terms: BoundTerms) -> Tensor:  # noqa: ARG002 - the contract
-        return terms.rate.mean(0)
+    def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
+        return observed.terms.rate.mean(0)
 
 
 class NegativeIWAE(Score):
@@ -43,5 +43,5 @@ class NegativeIWAE(Score):
     name = "negative_iwae"
     unit = "nats"
 
-    def forward(self, model: Model, terms: BoundTerms) -> Tensor:  # noqa: ARG002 - the contract
-        return -iwae(terms).mean(0)
+    def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
+        return -iwae(observed.terms).mean(0)

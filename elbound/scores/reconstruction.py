@@ -2,9 +2,8 @@
 
 from torch import Tensor
 
-from elbound.bounds import BoundTerms
 from elbound.models.base import Model
-from elbound.scores.base import Score
+from elbound.scores.base import Observed, Score
 
 
 class ReconstructionError(Score):
@@ -17,8 +16,9 @@ class ReconstructionError(Score):
     name = "reconstruction_error"
     unit = "relative"
 
-    def forward(self, model: Model, terms: BoundTerms) -> Tensor:
+    def forward(self, model: Model, observed: Observed) -> Tensor:
+        terms = observed.terms
         features = tuple(range(2, terms.x.ndim))
         errors = model.likelihood.error(terms.prediction, terms.x).sum(features)
-        observed = (~terms.x.isnan()).sum(features).clamp(min=1)
-        return (errors / observed).mean(0)
+        cells = (~terms.x.isnan()).sum(features).clamp(min=1)
+        return (errors / cells).mean(0)
