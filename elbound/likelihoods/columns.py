@@ -27,7 +27,7 @@ class ColumnsLikelihood(Likelihood):
         if places["numeric"]:
             self._add(PredictedGaussian(len(places["numeric"]), variance_floor), len(places["numeric"]))
         if places["boolean"]:
-            self._add(Bernoulli(len(places["boolean"])), len(places["boolean"]))
+            self._add(Bernoulli(len(places["boolean"]), novelty), len(places["boolean"]))
         if places["categorical"]:
             levels = tuple(len(schema.columns[i].levels) for i in places["categorical"])
             self._add(Categorical(levels, novelty), len(levels))

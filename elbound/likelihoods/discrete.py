@@ -1,25 +1,32 @@
-"""Yes or no, and one of several levels."""
+"""Yes or no, and one of several levels: each smoothed, so that the surprise of a single value is bounded."""
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from elbound.likelihoods.base import Likelihood, where_seen
 
 
 class Bernoulli(Likelihood):
-    """x_j in {0, 1} with P(x_j = 1) = sigmoid(logit_j(z)). The decoder emits one logit a feature."""
+    """x_j in {0, 1}, or 2 for another value than the two that training knows.
 
-    def __init__(self, features: int) -> None:
+    p = (1 - novelty) [1 - s, s, 0] + novelty / 3 with s = sigmoid(logit_j(z)): a distribution over {0, 1, 2}
+    whose surprise is at most log(3 / novelty) nats, which is that of the value 2. The decoder emits one
+    logit a feature.
+    """
+
+    def __init__(self, features: int, novelty: float) -> None:
         super().__init__()
         self.parameter_shape = (features,)
+        self.novelty = novelty
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
-        sign = 1 - 2 * torch.nan_to_num(x)
-        return where_seen(x, -functional.softplus(sign * parameters))
+        return where_seen(x, self.prediction(parameters, x).log())
 
     def prediction(self, parameters: Tensor, x: Tensor) -> Tensor:
-        return torch.sigmoid((2 * torch.nan_to_num(x) - 1) * parameters)
+        value = torch.nan_to_num(x)
+        weight = (1 - self.novelty) * (value < 2).to(parameters.dtype)
+        chosen = torch.sigmoid((2 * value - 1) * parameters)
+        return torch.addcmul(parameters.new_tensor(self.novelty / 3), weight, chosen)
 
     def error(self, prediction: Tensor, x: Tensor) -> Tensor:
         return where_seen(x, 1 - prediction)
@@ -28,16 +35,16 @@ class Bernoulli(Likelihood):
 class Categorical(Likelihood):
     """x_j is one of `levels[j]` known levels, or `other` (numbered `levels[j]`).
 
-    p = (1 - novelty) softmax(logits) + novelty on `other`: a value that training never saw has at least
-    the probability `novelty` (1 / (n + 1): the next of n + 1 draws is new), so its surprise is bounded by
-    log(n + 1) nats and is its own, whatever the network says of a class without examples.
+    p = (1 - novelty) softmax(logits) + novelty / (levels[j] + 1): no value, `other` among them, surprises by
+    more than log(1 / novelty) + log(levels[j] + 1) nats, whatever the network says of a level without
+    examples. With novelty = 1 / (n + 1) the next of n + 1 draws is new.
 
     The decoder emits `levels[j] + 1` logits for each column, one column after the other.
     """
 
     place: Tensor
     is_padding: Tensor
-    other: Tensor
+    uniform: Tensor
 
     def __init__(self, levels: tuple[int, ...], novelty: float) -> None:
         super().__init__()
@@ -53,18 +60,16 @@ class Categorical(Likelihood):
             start += width
         self.register_buffer("place", place, persistent=False)
         self.register_buffer("is_padding", is_padding, persistent=False)
-        self.register_buffer("other", torch.tensor(levels), persistent=False)
+        self.register_buffer("uniform", 1 / torch.tensor(widths, dtype=torch.float32), persistent=False)
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
-        logits = parameters[..., self.place].masked_fill(self.is_padding, -torch.inf)  # (nets, K, n, d, levels)
-        level = torch.nan_to_num(x).long().expand(logits.shape[:-1])
-        chosen = torch.log_softmax(logits, -1).gather(-1, level[..., None])[..., 0]
-        known = chosen + torch.log1p(chosen.new_tensor(-self.novelty))
-        novel = torch.logaddexp(known, chosen.new_tensor(self.novelty).log())
-        return where_seen(x, torch.where(level == self.other, novel, known))
+        return where_seen(x, self.prediction(parameters, x).log())
 
     def prediction(self, parameters: Tensor, x: Tensor) -> Tensor:
-        return self.log_prob(parameters, x).exp()
+        logits = parameters[..., self.place].masked_fill(self.is_padding, -torch.inf)  # (nets, K, n, d, levels)
+        level = torch.nan_to_num(x).long().expand(logits.shape[:-1])
+        chosen = torch.softmax(logits, -1).gather(-1, level[..., None])[..., 0]
+        return torch.lerp(chosen, self.uniform, self.novelty)
 
     def error(self, prediction: Tensor, x: Tensor) -> Tensor:
         return where_seen(x, 1 - prediction)

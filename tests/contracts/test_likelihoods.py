@@ -24,11 +24,11 @@ SCHEMA = TableSchema(
 CASES: dict[type[Likelihood], tuple[Likelihood, list[list[float] | None]]] = {
     PredictedGaussian: (PredictedGaussian(2, 0.01), [None, None]),
     SharedGaussian: (SharedGaussian((1, 1, 2), 1, 0.01), [None, None]),
-    Bernoulli: (Bernoulli(2), [[0, 1], [0, 1]]),
+    Bernoulli: (Bernoulli(2, 0.02), [[0, 1, 2], [0, 1, 2]]),
     Categorical: (Categorical((3, 1), 0.02), [[0, 1, 2, 3], [0, 1]]),
     ColumnsLikelihood: (
         ColumnsLikelihood(SCHEMA, variance_floor=0.01, novelty=0.02),
-        [[0, 1, 2, 3], None, [0, 1], None],
+        [[0, 1, 2, 3], None, [0, 1, 2], None],
     ),
 }
 """The support of each feature: its values, or None for the real line."""
@@ -123,8 +123,27 @@ def test_the_variance_belongs_to_the_row_and_the_feature() -> None:
     torch.testing.assert_close(likelihood.log_prob(parameters, x)[0, 0, :, 0], expected)
 
 
-def test_an_unseen_category_has_a_bounded_surprise_of_its_own() -> None:
+def test_no_level_surprises_by_more_than_the_bound() -> None:
+    """Neither `other` nor a known level that the network rules out."""
     likelihood = Categorical((2,), novelty=1 / 101)
-    parameters = torch.tensor([[50.0, 0.0, -50.0]]).view(1, 1, 1, 3)
-    surprise = -likelihood.log_prob(parameters, torch.tensor([[2.0]]).view(1, 1, 1, 1))
-    assert float(surprise) == pytest.approx(math.log(101), rel=1e-5)
+    parameters = torch.tensor([[80.0, -80.0, -80.0]]).expand(1, 1, 3, 3)
+    surprise = -likelihood.log_prob(parameters, torch.arange(3.0).view(1, 1, 3, 1)).flatten()
+    assert surprise[1:].tolist() == pytest.approx([math.log(101) + math.log(3)] * 2, rel=1e-5)
+
+
+def test_another_value_than_yes_and_no_is_the_largest_surprise() -> None:
+    likelihood = Bernoulli(1, novelty=1 / 101)
+    parameters = torch.tensor([-1e4, -80.0, 0.0, 80.0, 1e4]).view(1, 1, 5, 1)
+    terms = [-likelihood.log_prob(parameters, torch.full((1, 1, 5, 1), value)) for value in (0.0, 1.0, 2.0)]
+    torch.testing.assert_close(terms[2], torch.full((1, 1, 5, 1), math.log(303)))
+    assert (torch.stack(terms[:2]) <= terms[2]).all()
+
+
+def test_without_novelty_the_discrete_laws_are_those_of_torch() -> None:
+    x = torch.tensor([[0.0], [1.0]], dtype=torch.float64).view(1, 1, 2, 1)
+    logits = random_parameters(Bernoulli(1, 1e-12), 2, 3.0)
+    expected = torch.distributions.Bernoulli(logits=logits).log_prob(x)
+    torch.testing.assert_close(Bernoulli(1, 1e-12).log_prob(logits, x), expected)
+    logits = random_parameters(Categorical((2,), 1e-12), 2, 3.0)
+    expected = torch.distributions.Categorical(logits=logits).log_prob(x[..., 0])[..., None]
+    torch.testing.assert_close(Categorical((2,), 1e-12).double().log_prob(logits, x), expected)
