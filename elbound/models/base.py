@@ -1,6 +1,6 @@
 """The contract of a model and the plain values that rebuild it."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -47,6 +47,7 @@ class LossTerms(NamedTuple):
 class Model(nn.Module):
     """A variational model of events; every tensor has the nets first."""
 
+    closed_form: ClassVar[bool] = False
     likelihood: Likelihood
     prior: Prior
 
@@ -60,4 +61,8 @@ class Model(nn.Module):
 
     def loss(self, x: Tensor, noise: Tensor, *, kl_weight: float) -> LossTerms:
         """What training minimises on a batch `(nets, n, *event)` with noise `(nets, 1, n, latent)`."""
+        raise NotImplementedError
+
+    def fit_closed_form(self, x: Tensor) -> None:
+        """Fit at once to all training events of the view, `(n, *event)`; where `closed_form`, there is no loop."""
         raise NotImplementedError
