@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from elbound.data.schema import TableSchema
+from elbound.likelihoods import NUMERIC_LIKELIHOODS
 from elbound.likelihoods.base import Likelihood
 from elbound.likelihoods.discrete import Bernoulli, Categorical
-from elbound.likelihoods.gaussian import PredictedGaussian
 
 
 class ColumnsLikelihood(Likelihood):
-    """Numbers and datetimes are Gaussian with predicted variance, booleans Bernoulli, categories categorical.
+    """Numbers and datetimes have the law called `numeric`, booleans are Bernoulli, categories categorical.
 
     The event keeps the schema's order of columns; inside, the columns are taken kind by kind.
     """
@@ -18,14 +18,17 @@ class ColumnsLikelihood(Likelihood):
     order: Tensor
     inverse: Tensor
 
-    def __init__(self, schema: TableSchema, *, variance_floor: float, novelty: float) -> None:
+    def __init__(
+        self, schema: TableSchema, *, variance_floor: float, novelty: float, numeric: str = "gaussian"
+    ) -> None:
         super().__init__()
         kinds = ["numeric" if column.kind == "datetime" else column.kind for column in schema.columns]
         places = {kind: [i for i, k in enumerate(kinds) if k == kind] for kind in ("numeric", "boolean", "categorical")}
         self.parts = nn.ModuleList()
         self.widths: list[int] = []
         if places["numeric"]:
-            self._add(PredictedGaussian(len(places["numeric"]), variance_floor), len(places["numeric"]))
+            numbers = NUMERIC_LIKELIHOODS[numeric](len(places["numeric"]), variance_floor)
+            self._add(numbers, len(places["numeric"]))
         if places["boolean"]:
             self._add(Bernoulli(len(places["boolean"]), novelty), len(places["boolean"]))
         if places["categorical"]:
