@@ -5,6 +5,7 @@ All terms are in nats and are summed (never averaged) over observed features and
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -17,11 +18,19 @@ from elbound.likelihoods.gaussian import LOG_2PI
 from elbound.priors import Prior
 
 
-class Posterior(NamedTuple):
-    """q(z|x) = N(mu, diag(exp(logvar))), both `(nets, n, latent)`."""
+@dataclass(frozen=True)
+class Posterior:
+    """q(z|x) = N(mu, diag(exp(logvar))), both `(nets, n, latent)`; unpacks to these two.
+
+    `logits` `(nets, n, categories)` are those of q(c|x) where a categorical latent stands beside z, else None.
+    """
 
     mu: Tensor
     logvar: Tensor
+    logits: Tensor | None = None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.mu, self.logvar))
 
 
 class Density(Protocol):
@@ -39,8 +48,9 @@ class Density(Protocol):
 class BoundTerms:
     """The pieces of every bound for one batch.
 
-    `log_px`, `log_pz`, `log_qz` `(nets, K, n)` belong to the same K samples; `kl` `(nets, n)` is the closed
-    form, or None where the prior has none; `prediction` `(nets, n, *event)` is averaged over the samples.
+    `log_px`, `log_pz`, `log_qz` `(nets, K, n)` belong to the same K samples; `log_share` `(nets, K, n)` is the
+    log of each sample's share in an expectation, or None for 1 / K; `kl` `(nets, n)` is the closed form, or
+    None where the prior has none; `prediction` `(nets, n, *event)` is averaged over the samples.
     """
 
     x: Tensor
@@ -48,13 +58,14 @@ class BoundTerms:
     log_px: Tensor
     log_pz: Tensor
     log_qz: Tensor
+    log_share: Tensor | None
     kl: Tensor | None
     prediction: Tensor
 
     @cached_property
     def reconstruction(self) -> Tensor:
         """-E_q[log p(x|z)], `(nets, n)`: the distortion."""
-        return -self.log_px.mean(1)
+        return -_expected(self.log_px, self.log_share)
 
     @cached_property
     def rate(self) -> Tensor:
@@ -64,7 +75,16 @@ class BoundTerms:
     @cached_property
     def sampled_kl(self) -> Tensor:
         """The KL from the K samples, `(nets, n)`: the partner of `iwae` in tests of the bounds."""
-        return (self.log_qz - self.log_pz).mean(1)
+        return _expected(self.log_qz - self.log_pz, self.log_share)
+
+
+class Samples(NamedTuple):
+    """Latents `(nets, K, n, latent)` and their logs `(nets, K, n)`, as in BoundTerms."""
+
+    z: Tensor
+    log_pz: Tensor
+    log_qz: Tensor
+    log_share: Tensor | None = None
 
 
 def bound_terms(model: Density, x: Tensor, noise: Tensor) -> BoundTerms:
@@ -75,19 +95,48 @@ def bound_terms(model: Density, x: Tensor, noise: Tensor) -> BoundTerms:
     posterior = model.encode(x)
     mu, logvar = (part[:, None] for part in posterior)  # (nets, 1, n, latent)
     z = mu + torch.exp(0.5 * logvar) * noise
-    parameters = model.decode(z)
-    features = tuple(range(3, x.ndim + 1))
+    log_qz = -0.5 * (noise.square().sum(-1) + (logvar + LOG_2PI).sum(-1))
+    samples = Samples(z, model.prior.log_prob(z), log_qz)
+    per_dimension = model.prior.kl(*posterior)
+    kl = None if per_dimension is None else per_dimension.sum(-1)
+    if posterior.logits is not None:
+        samples = with_categories(samples, posterior.logits)
+        kl = None if kl is None else kl + categorical_kl(posterior.logits)
+    parameters = model.decode(samples.z)
     seen = x[:, None]
-    kl = model.prior.kl(*posterior)
     return BoundTerms(
         x=x,
         posterior=posterior,
-        log_px=model.likelihood.log_prob(parameters, seen).sum(features),
-        log_pz=model.prior.log_prob(z),
-        log_qz=-0.5 * (noise.square().sum(-1) + (logvar + LOG_2PI).sum(-1)),
-        kl=None if kl is None else kl.sum(-1),
-        prediction=model.likelihood.prediction(parameters, seen).mean(1),
+        log_px=model.likelihood.log_prob(parameters, seen).sum(tuple(range(3, x.ndim + 1))),
+        log_pz=samples.log_pz,
+        log_qz=samples.log_qz,
+        log_share=samples.log_share,
+        kl=kl,
+        prediction=_expected(model.likelihood.prediction(parameters, seen), samples.log_share),
     )
+
+
+def with_categories(samples: Samples, logits: Tensor) -> Samples:
+    """Each of K samples once with every category c, one-hot behind z: `(nets, K * C, n, latent + C)`.
+
+    p(c) = 1 / C. A sample's share is q(c|x) / K, so that expectations over c are exact sums, and `iwae` sums c
+    out: elbo <= iwae item by item still holds. Kingma et al., Semi-supervised Learning with Deep Generative
+    Models, 2014, equation 7.
+    """
+    nets, K, n, _ = samples.z.shape
+    C = logits.shape[-1]
+    log_qc = torch.log_softmax(logits, -1).mT[:, None].expand(nets, K, C, n)
+    one_hot = torch.eye(C, dtype=logits.dtype, device=logits.device)[:, None].expand(nets, K, C, n, C)
+    z = torch.cat([samples.z[:, :, None].expand(nets, K, C, n, -1), one_hot], -1)
+    log_pz = (samples.log_pz[:, :, None] - math.log(C)).expand(nets, K, C, n)
+    log_qz = samples.log_qz[:, :, None] + log_qc
+    return Samples(*(part.flatten(1, 2) for part in (z, log_pz, log_qz, log_qc - math.log(K))))
+
+
+def categorical_kl(logits: Tensor) -> Tensor:
+    """KL(q(c|x) || uniform) in nats, the exact sum over the last axis: `(nets, n, categories)` to `(nets, n)`."""
+    log_qc = torch.log_softmax(logits, -1)
+    return (log_qc.exp() * (log_qc + math.log(logits.shape[-1]))).sum(-1)
 
 
 def elbo(terms: BoundTerms, *, sampled_kl: bool = False) -> Tensor:
@@ -105,6 +154,8 @@ def iwae(terms: BoundTerms) -> Tensor:
     Importance Weighted Autoencoders, 2016, equation 8.
     """
     log_weights = terms.log_px + terms.log_pz - terms.log_qz
+    if terms.log_share is not None:
+        return torch.logsumexp(log_weights + terms.log_share, 1)
     return torch.logsumexp(log_weights, 1) - math.log(log_weights.shape[1])
 
 
@@ -123,3 +174,11 @@ def fixed_noise(samples: int, latent: int, *, seed: int) -> Tensor:
     uniform = engine.draw(samples // 2, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
     half = torch.special.ndtri(uniform)
     return torch.cat([half, -half])[:, None].float()
+
+
+def _expected(values: Tensor, log_share: Tensor | None) -> Tensor:
+    """The expectation over the samples, `(nets, K, n, ...)` to `(nets, n, ...)`."""
+    if log_share is None:
+        return values.mean(1)
+    share = log_share.exp()
+    return (values * share.view(*share.shape, *(1,) * (values.ndim - 3))).sum(1)

@@ -13,7 +13,8 @@ from elbound.priors import Prior
 class ModelSpec(BaseModel):
     """Everything but the weights that is needed to rebuild a model and its scores; kept in the manifest.
 
-    `variance_floor` and the latent's size are in units of the view; `novelty` is the probability of a
+    `categories` is the size of a categorical latent beside the Gaussian one, 0 for none; `likelihood` is that of
+    numbers or pixels; `variance_floor` is in units of the view; `novelty` is the probability of a
     category that training never saw; `samples` is the K of the stored noise; `components` the size of a
     prior that has components; `bank` the number of training items that the scores remember. `scores` are
     names of the registry, in the order of the member's answer.
@@ -25,6 +26,7 @@ class ModelSpec(BaseModel):
     view: str
     nets: int = Field(default=1, ge=1, le=64)
     latent: int = Field(ge=1, le=4096)
+    categories: int = Field(default=0, ge=0, le=64)
     width: int = Field(default=128, ge=1, le=65_536)
     samples: int = Field(default=8, ge=1, le=1024)
     prior: str = "standard_normal"

@@ -1,5 +1,7 @@
 """The contract of a prior p(z)."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 
@@ -14,6 +16,13 @@ class Prior(nn.Module):
         self.nets = nets
         self.latent = latent
         self.components = components
+
+    def bind(self, encode: Callable[[Tensor], tuple[Tensor, Tensor]], inputs: tuple[int, ...]) -> None:
+        """Called once, when the model is built, with its encoder behind the coding of the input.
+
+        `encode` maps `(nets, m, *inputs)` to `mu` and `logvar` `(nets, m, latent)`. A prior that is made of the
+        encoder's own posteriors keeps it; every other one ignores the call.
+        """
 
     def absorb(self, mu: Tensor, logvar: Tensor) -> None:
         """Called once, after the fit, with the posterior of training items, both `(nets, m, latent)`.
