@@ -1,0 +1,62 @@
+"""The detector as a user gets it: no argument but the seed, and where a line says so one named profile or mode."""
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmarks.detection.task import Task
+from elbound import VAEDetector
+from elbound.evaluation import auroc
+from elbound.scorer import Scorer
+
+VERDICT = "verdict"
+"""The name of the fused score beside the names of the scores."""
+
+OURS: dict[str, dict[str, Any]] = {
+    "elbound": {},
+    "elbound fast": {"profile": "fast"},
+    "elbound pixels": {"mode": "pixels"},
+    "elbound features": {"mode": "features"},
+}
+
+
+@dataclass
+class Ours:
+    """One fitted detector of `OURS`."""
+
+    name: str
+    scorer: Scorer = field(init=False)
+
+    def fit(self, task: Task, seed: int) -> None:
+        detector = VAEDetector(random_state=seed, **OURS[self.name])
+        self.scorer = detector.fit(task.train, groups=task.groups).scorer_
+
+    def scores(self, items: np.ndarray) -> dict[str, np.ndarray]:
+        """The verdict's score, then every score by its name."""
+        scored = self.scorer.score_tensor(self.scorer.to_tensor(items).only())
+        return {VERDICT: scored.score, **scored.scores}
+
+
+def heat_maps(scorer: Scorer, images: np.ndarray) -> np.ndarray | None:
+    """Maps `(n, height, width)`, larger where an image is odd; None while there is no such function.
+
+    The one place that knows its name: `elbound.heatmap.heat_maps(scorer, x)`.
+    """
+    try:
+        module = importlib.import_module("elbound.heatmap")
+    except ModuleNotFoundError:
+        return None
+    return np.asarray(module.heat_maps(scorer, scorer.to_tensor(images).only()), dtype=np.float64)
+
+
+def pixel_auroc(scorer: Scorer, task: Task) -> dict[str, float] | None:
+    """How well the map tells altered pixels from the others of the same images, pooled; None without maps."""
+    found = {}
+    for name, masks in task.masks.items():
+        maps = heat_maps(scorer, task.odd[name])
+        if maps is None:
+            return None
+        found[name] = auroc(maps[~masks], maps[masks])
+    return found
