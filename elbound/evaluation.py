@@ -58,6 +58,21 @@ def realised_rate(
     return RealisedRate(alarms, len(normal), int(law.ppf(tail)), int(law.ppf(1 - tail)))
 
 
+def knn_yardstick(train: np.ndarray, test: np.ndarray, *, neighbour: int = 5) -> np.ndarray:
+    """Distance of each test item to its `neighbour`-th nearest training item, `(n,)`; larger is more anomalous.
+
+    Items are rows of numbers `(n, d)`, standardised by train; NaN counts as the mean. What a model must beat to
+    be worth its training. Ramaswamy, Rastogi and Shim, Efficient Algorithms for Mining Outliers, 2000.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    mean, spread = np.nanmean(train, 0), np.nanstd(train, 0)
+    known, asked = (np.nan_to_num((x - mean) / np.where(spread > 0, spread, 1.0)) for x in (train, test))
+    neighbours = NearestNeighbors(n_neighbors=min(neighbour, len(known))).fit(known)
+    distances: np.ndarray = neighbours.kneighbors(asked)[0][:, -1]
+    return distances
+
+
 def _labelled(normal: np.ndarray, anomalous: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     labels = np.r_[np.zeros(len(normal), dtype=int), np.ones(len(anomalous), dtype=int)]
     return labels, np.nan_to_num(np.r_[normal, anomalous], nan=np.inf, posinf=np.finfo(np.float64).max)

