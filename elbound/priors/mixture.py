@@ -31,7 +31,7 @@ def _log_sum(z: Tensor, table: Tensor, offset: Tensor) -> Tensor:
     points = z.double()
     terms = torch.baddbmm(offset[:, None], torch.cat([points.square(), points], -1), table.mT)
     top = terms.detach().amax(-1, keepdim=True)
-    near = (terms - top).to(z.dtype).exp().sum(-1).log()
+    near = (terms - top).clamp(min=-80).to(z.dtype).exp().sum(-1).log()  # smaller ones are subnormal, and slow
     return (top[..., 0] + near).to(z.dtype)
 
 
