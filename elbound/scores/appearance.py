@@ -1,0 +1,78 @@
+"""Scores that compare an image with its reconstruction."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from elbound.data.schema import ImageSchema, TableSchema
+from elbound.errors import ConfigError
+from elbound.models.base import Model, ModelSpec
+from elbound.scores.base import Observed, Score
+from elbound.views import PixelView
+
+TOP_SHARE = 0.01
+SMOOTHING = (0.0545, 0.2442, 0.4026, 0.2442, 0.0545)
+"""A normal of one pixel's standard deviation, cut at two and summing to one."""
+WINDOW = 7
+
+
+def error_map(model: Model, observed: Observed) -> Tensor:
+    """Squared error of the reconstruction in units of the training variance, `(n, height, width)`.
+
+    The mean over nets and colours, smoothed by a normal of one pixel: a defect is larger than one pixel,
+    noise is not.
+    """
+    errors = model.likelihood.error(observed.terms.prediction, observed.terms.x).mean((0, 2))
+    kernel = torch.tensor(SMOOTHING, device=errors.device)
+    padded = functional.pad(errors[:, None], (2, 2, 2, 2), mode="replicate")
+    rows = functional.conv2d(padded, kernel.view(1, 1, -1, 1))
+    return functional.conv2d(rows, kernel.view(1, 1, 1, -1))[:, 0]
+
+
+class ErrorTop(Score):
+    """The mean of the largest 1 % of the smoothed error map, at least of one pixel: the worst place."""
+
+    name = "error_top"
+    unit = "relative"
+
+    def forward(self, model: Model, observed: Observed) -> Tensor:
+        flat = error_map(model, observed).flatten(1)
+        return flat.topk(max(1, round(TOP_SHARE * flat.shape[1])), 1).values.mean(1)
+
+
+class Dissimilarity(Score):
+    """1 - SSIM of the image and its reconstruction, from 0 (the same) to 2.
+
+    SSIM = (2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2)), the mean over all windows
+    of 7 x 7 pixels (or the image's side) and colours; c1 = (0.01 L)^2 and c2 = (0.03 L)^2 with L the range of a pixel.
+    Wang, Bovik, Sheikh and Simoncelli, Image Quality Assessment, 2004.
+    """
+
+    name = "dissimilarity"
+    unit = "relative"
+
+    def __init__(self, spec: ModelSpec, schema: TableSchema | ImageSchema) -> None:
+        super().__init__(spec, schema)
+        if not isinstance(schema, ImageSchema):
+            raise ConfigError(f"{self.name} compares images", where="scores")
+        self.range = 2**schema.bits - 1
+        self.window = min(WINDOW, schema.height, schema.width)
+
+    def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
+        assert isinstance(observed.view, PixelView)
+        size = self.range / observed.view.scale  # L in units of the view, (channels, 1, 1)
+        seen, predicted = observed.seen, observed.terms.prediction.mean(0)
+        return 1 - structural_similarity(seen, predicted, size, self.window).mean((1, 2, 3))
+
+
+def structural_similarity(x: Tensor, y: Tensor, size: Tensor, window: int) -> Tensor:
+    """SSIM of each window of images `(n, channels, height, width)` with pixels of range `size`."""
+    channels = x.shape[1]
+    stacked = torch.cat([x, y, x * x, y * y, x * y], 1)
+    x_mean, y_mean, xx, yy, xy = functional.avg_pool2d(stacked, window, 1).split(channels, 1)
+    c1, c2 = (0.01 * size).square(), (0.03 * size).square()
+    x_var, y_var = (xx - x_mean.square()).clamp(min=0), (yy - y_mean.square()).clamp(min=0)
+    covariance = xy - x_mean * y_mean
+    numerator = (2 * x_mean * y_mean + c1) * (2 * covariance + c2)
+    similarity: Tensor = numerator / ((x_mean.square() + y_mean.square() + c1) * (x_var + y_var + c2))
+    return similarity
