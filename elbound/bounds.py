@@ -48,19 +48,28 @@ class Density(Protocol):
 class BoundTerms:
     """The pieces of every bound for one batch.
 
-    `log_px`, `log_pz`, `log_qz` `(nets, K, n)` belong to the same K samples; `log_share` `(nets, K, n)` is the
-    log of each sample's share in an expectation, or None for 1 / K; `kl` `(nets, n)` is the closed form, or
+    `log_px`, `log_pz`, `log_qz` `(nets, K, n)` belong to the same K samples `z`; `log_share` `(nets, K, n)` is
+    the log of each sample's share in an expectation, or None for 1 / K; `kl` `(nets, n)` is the closed form, or
     None where the prior has none; `prediction` `(nets, n, *event)` is averaged over the samples.
     """
 
     x: Tensor
     posterior: Posterior
+    prior: Prior
+    z: Tensor
     log_px: Tensor
-    log_pz: Tensor
     log_qz: Tensor
     log_share: Tensor | None
     kl: Tensor | None
     prediction: Tensor
+
+    @cached_property
+    def log_pz(self) -> Tensor:
+        """log p(z) of the samples, and log p(c) = -log C where the latent has categories."""
+        latent = self.posterior.mu.shape[-1]
+        categories = self.z.shape[-1] - latent
+        log_pz = self.prior.log_prob(self.z[..., :latent])
+        return log_pz - math.log(categories) if categories else log_pz
 
     @cached_property
     def reconstruction(self) -> Tensor:
@@ -82,7 +91,6 @@ class Samples(NamedTuple):
     """Latents `(nets, K, n, latent)` and their logs `(nets, K, n)`, as in BoundTerms."""
 
     z: Tensor
-    log_pz: Tensor
     log_qz: Tensor
     log_share: Tensor | None = None
 
@@ -96,9 +104,8 @@ def bound_terms(model: Density, x: Tensor, noise: Tensor) -> BoundTerms:
     mu, logvar = (part[:, None] for part in posterior)  # (nets, 1, n, latent)
     z = mu + torch.exp(0.5 * logvar) * noise
     log_qz = -0.5 * (noise.square().sum(-1) + (logvar + LOG_2PI).sum(-1))
-    samples = Samples(z, model.prior.log_prob(z), log_qz)
-    per_dimension = model.prior.kl(*posterior)
-    kl = None if per_dimension is None else per_dimension.sum(-1)
+    samples = Samples(z, log_qz)
+    kl = model.prior.rate(posterior.mu, posterior.logvar)
     if posterior.logits is not None:
         samples = with_categories(samples, posterior.logits)
         kl = None if kl is None else kl + categorical_kl(posterior.logits)
@@ -107,8 +114,9 @@ def bound_terms(model: Density, x: Tensor, noise: Tensor) -> BoundTerms:
     return BoundTerms(
         x=x,
         posterior=posterior,
+        prior=model.prior,
+        z=samples.z,
         log_px=model.likelihood.log_prob(parameters, seen).sum(tuple(range(3, x.ndim + 1))),
-        log_pz=samples.log_pz,
         log_qz=samples.log_qz,
         log_share=samples.log_share,
         kl=kl,
@@ -128,9 +136,8 @@ def with_categories(samples: Samples, logits: Tensor) -> Samples:
     log_qc = torch.log_softmax(logits, -1).mT[:, None].expand(nets, K, C, n)
     one_hot = torch.eye(C, dtype=logits.dtype, device=logits.device)[:, None].expand(nets, K, C, n, C)
     z = torch.cat([samples.z[:, :, None].expand(nets, K, C, n, -1), one_hot], -1)
-    log_pz = (samples.log_pz[:, :, None] - math.log(C)).expand(nets, K, C, n)
     log_qz = samples.log_qz[:, :, None] + log_qc
-    return Samples(*(part.flatten(1, 2) for part in (z, log_pz, log_qz, log_qc - math.log(K))))
+    return Samples(*(part.flatten(1, 2) for part in (z, log_qz, log_qc - math.log(K))))
 
 
 def categorical_kl(logits: Tensor) -> Tensor:

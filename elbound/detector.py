@@ -12,7 +12,7 @@ from elbound.data.schema import ImageSchema, TableSchema
 from elbound.device import chunk_pool
 from elbound.models import MODELS, ModelSpec
 from elbound.scores import SCORES, Observed, Score
-from elbound.views import build_view
+from elbound.views import build_view, modelled_schema
 
 CPU_CHUNK_VALUES = 1 << 20
 CUDA_CHUNK_VALUES = 1 << 24
@@ -35,15 +35,27 @@ class Member(nn.Module):
     def __init__(self, spec: ModelSpec, schema: TableSchema | ImageSchema) -> None:
         super().__init__()
         self.spec = spec
-        self.view = build_view(spec.view, schema)
-        self.model = MODELS[spec.name](spec, schema)
+        self.view = build_view(spec.view, schema, spec.typed)
+        self.model = MODELS[spec.name](spec, modelled_schema(schema, spec.typed))
         self.register_buffer("noise", torch.zeros(spec.samples, 1, spec.latent))
         self.scores = nn.ModuleList(SCORES[name](spec, schema) for name in spec.scores)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the model is fitted step by step."""
+        return not self.model.closed_form
+
+    @torch.no_grad()
+    def look(self, x: Tensor) -> Tensor:
+        """What the view makes of all events `(n, *event)`, on the CPU."""
+        return torch.cat([self.view(part.to(self.noise.device)).cpu() for part in x.split(MIN_CHUNK)])
 
     def observe(self, x: Tensor) -> Observed:
         """What the scores see of events `(n, *event)`."""
         seen = self.view(x)
-        return Observed(x, seen, bound_terms(self.model, seen.expand(self.spec.nets, *seen.shape), self.noise))
+        return Observed(
+            self.view, x, seen, bound_terms(self.model, seen.expand(self.spec.nets, *seen.shape), self.noise)
+        )
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """The member's scores of events `(n, *event)`, each `(n,)`."""

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from elbound.bundle import BundleContent, Manifest, load_bundle, save_bundle
 from elbound.calibration.calibration import Calibration, ScoredItems
-from elbound.calibration.fusion import SingleScore
 from elbound.data.formats import RawTable
 from elbound.data.image import DEFAULT_MAX_PIXELS, ImagePreprocessor
 from elbound.data.items import TensorItems
@@ -66,7 +65,8 @@ class Scorer:
                 detector.score_names,
                 content.calibration["calibration_scores"].numpy(),
                 content.calibration["reference_scores"].numpy(),
-                rule=SingleScore(content.manifest.verdict.rule),
+                rule=content.manifest.verdict.rule,
+                groups=content.manifest.verdict.groups,
                 held_out=content.manifest.training.held_out,
             )
             golden, expected = content.golden["x"], content.golden["scores"]

@@ -4,19 +4,33 @@ A view learns its scales from the train part alone and keeps them as buffers, so
 weights.
 """
 
+import math
 from abc import abstractmethod
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from elbound.data.schema import ImageSchema, TableSchema
+from elbound.data.schema import ColumnKind, ImageSchema, TableSchema
+from elbound.networks.frozen import FrozenFeatures
 
 MAX_DEVIATION = 1e5
 """Standardised values are clipped here, in float64, before anything is squared in float32."""
 
+MAX_COORDINATE = 1e3
+"""Coordinates of a search of neighbours are clipped here: its squares are summed in float32."""
+
+FEW_VALUES = 12
+KNOTS = 400
+
 
 class View(nn.Module):
-    """Maps events `(n, *event)` to float32 of the same shape; NaN stays where a cell is missing."""
+    """Maps events `(n, *event)` to float32 of the same shape; NaN stays where a cell is missing.
+
+    `costly` says that a look is to be kept rather than repeated during the fit.
+    """
+
+    costly = False
 
     @abstractmethod
     def fit(self, x: Tensor) -> "View":
@@ -25,41 +39,188 @@ class View(nn.Module):
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor: ...
 
+    def coordinates(self, x: Tensor) -> Tensor:
+        """Where items lie for a search of neighbours, float32 `(n, coordinates)` without gaps."""
+        seen: Tensor = self(x)
+        return seen.flatten(1)
+
 
 class StandardView(View):
     """Numbers minus their mean over their standard deviation; booleans and levels as they are.
 
     A constant column keeps a unit scale (its own size where that is below 1): any other value is then far.
+    `typed` columns are numbers of few values, which the model sees as the place of the value among `typed`
+    and as `len(typed)` for every other value.
     """
 
     numeric: Tensor
     mean: Tensor
     scale: Tensor
+    hot_column: Tensor
+    hot_level: Tensor
 
-    def __init__(self, schema: TableSchema) -> None:
+    def __init__(self, schema: TableSchema, typed: Mapping[int, tuple[float, ...]]) -> None:
         super().__init__()
         numeric = torch.tensor([column.kind in ("numeric", "datetime") for column in schema.columns])
         self.register_buffer("numeric", numeric, persistent=False)
         self.register_buffer("mean", torch.zeros(len(numeric), dtype=torch.float64))
         self.register_buffer("scale", torch.ones(len(numeric), dtype=torch.float64))
+        hot = [(i, j) for i, c in enumerate(schema.columns) if c.kind == "categorical" for j in range(len(c.levels))]
+        self.register_buffer("hot_column", torch.tensor([i for i, _ in hot], dtype=torch.long), persistent=False)
+        self.register_buffer("hot_level", torch.tensor([j for _, j in hot], dtype=torch.float64), persistent=False)
+        self.plain = [i for i, column in enumerate(schema.columns) if column.kind != "categorical"]
+        self.typed = TypedValues(typed) if typed else None
 
     def fit(self, x: Tensor) -> "StandardView":
-        seen = ~torch.isnan(x)
-        count = seen.sum(0).clamp(min=1)
-        largest = torch.nan_to_num(x).abs().amax(0).clamp(min=1e-300)  # squares of 1e300 would overflow
-        unit = torch.nan_to_num(x) / largest
-        mean = unit.sum(0) / count
-        spread = (((unit - mean).square() * seen).sum(0) / count).sqrt() * largest
-        mean = mean * largest
-        size = mean.abs()
-        constant = spread <= 1e-9 * size.clamp(min=1e-300)
-        own_size = torch.where((size > 1e-300) & (size < 1), size, torch.ones_like(size))
+        mean, scale = column_scales(x)
         self.mean.copy_(torch.where(self.numeric, mean, 0.0))
-        self.scale.copy_(torch.where(self.numeric, torch.where(constant, own_size, spread), 1.0))
+        self.scale.copy_(torch.where(self.numeric, scale, 1.0))
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        return ((x - self.mean) / self.scale).clamp(-MAX_DEVIATION, MAX_DEVIATION).float()
+        numbers = self.numbers(x)
+        if self.typed is not None:
+            numbers[:, self.typed.columns] = self.typed(x)
+        return numbers.float()
+
+    def numbers(self, x: Tensor) -> Tensor:
+        """Every column on its scale, float64, typed ones too."""
+        return ((x - self.mean) / self.scale).clamp(-MAX_DEVIATION, MAX_DEVIATION)
+
+    def coordinates(self, x: Tensor) -> Tensor:
+        """Numbers on their scale, clipped at `MAX_COORDINATE`, 0 for a gap; levels one-hot, 1 apart."""
+        numbers = torch.nan_to_num(self.numbers(x)).clamp(-MAX_COORDINATE, MAX_COORDINATE)
+        if len(self.hot_column) == 0:
+            return numbers.float()
+        hot = (x[:, self.hot_column] == self.hot_level) * math.sqrt(0.5)
+        return torch.cat([numbers[:, self.plain], hot], 1).float()
+
+
+class NormalView(StandardView):
+    """As `StandardView`, but a heavy-tailed or skewed column goes through its own distribution to a normal one.
+
+    A column with more than `FEW_VALUES` values whose |skewness| is above 2 or excess kurtosis above 3 is
+    mapped by its mid-rank distribution function, at most `KNOTS` knots, to normal quantiles; beyond the
+    outermost knots the map goes on as a line. What one view hides behind a long tail the other one shows.
+    """
+
+    mapped: Tensor
+    knots: Tensor
+    quantiles: Tensor
+
+    def __init__(self, schema: TableSchema, typed: Mapping[int, tuple[float, ...]]) -> None:
+        super().__init__(schema, typed)
+        d = len(schema.columns)
+        self.register_buffer("mapped", torch.zeros(d, dtype=torch.bool))
+        self.register_buffer("knots", torch.zeros(d, KNOTS, dtype=torch.float64))
+        self.register_buffer("quantiles", torch.zeros(d, KNOTS, dtype=torch.float64))
+
+    def fit(self, x: Tensor) -> "NormalView":
+        super().fit(x)
+        for j, column in enumerate(x.T):
+            seen = column[~torch.isnan(column)]
+            if bool(self.numeric[j]) and is_long_tailed(seen):
+                knots, quantiles = normal_knots(seen)
+                self.mapped[j] = True
+                self.knots[j], self.quantiles[j] = knots, quantiles
+        return self
+
+    def numbers(self, x: Tensor) -> Tensor:
+        numbers = super().numbers(x)
+        columns = self.mapped.nonzero()[:, 0]
+        if len(columns):
+            mapped = interpolate(x[:, columns].T.contiguous(), self.knots[columns], self.quantiles[columns])
+            numbers[:, columns] = mapped.T.clamp(-MAX_DEVIATION, MAX_DEVIATION)
+        return numbers
+
+
+class TypedValues(nn.Module):
+    """The place of a number among the values that training saw, one row of values a column."""
+
+    columns: Tensor
+    values: Tensor
+    count: Tensor
+
+    def __init__(self, typed: Mapping[int, tuple[float, ...]]) -> None:
+        super().__init__()
+        width = max(len(values) for values in typed.values())
+        padded = [[*values, *[math.inf] * (width - len(values))] for values in typed.values()]
+        self.register_buffer("columns", torch.tensor(list(typed)), persistent=False)
+        self.register_buffer("values", torch.tensor(padded, dtype=torch.float64), persistent=False)
+        self.register_buffer("count", torch.tensor([len(v) for v in typed.values()]), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Places `(n, columns)` of events `(n, d)`; NaN stays."""
+        cells = x[:, self.columns].T.contiguous()  # (columns, n)
+        place = torch.searchsorted(self.values, cells).clamp(max=self.values.shape[1] - 1)
+        known = self.values.gather(1, place) == cells
+        places = torch.where(known, place, self.count[:, None]).double()
+        return places.masked_fill(torch.isnan(cells), torch.nan).T
+
+
+def column_scales(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and scale of each column of `(n, d)`, over the cells that are there."""
+    seen = ~torch.isnan(x)
+    count = seen.sum(0).clamp(min=1)
+    largest = torch.nan_to_num(x).abs().amax(0).clamp(min=1e-300)  # squares of 1e300 would overflow
+    unit = torch.nan_to_num(x) / largest
+    mean = unit.sum(0) / count
+    spread = (((unit - mean).square() * seen).sum(0) / count).sqrt() * largest
+    mean = mean * largest
+    size = mean.abs()
+    constant = spread <= 1e-9 * size.clamp(min=1e-300)
+    own_size = torch.where((size > 1e-300) & (size < 1), size, torch.ones_like(size))
+    return mean, torch.where(constant, own_size, spread)
+
+
+def is_long_tailed(column: Tensor) -> bool:
+    """More than `FEW_VALUES` values, and |skewness| above 2 or excess kurtosis above 3."""
+    if len(column) == 0 or len(column.unique()) <= FEW_VALUES:
+        return False
+    mean, scale = (part[0] for part in column_scales(column[:, None]))
+    z = (column - mean) / scale
+    return bool(z.pow(3).mean().abs() > 2) or bool(z.pow(4).mean() - 3 > 3)
+
+
+def normal_knots(column: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and normal quantiles of their mid-ranks, `(KNOTS,)` each, both rising; the last ones repeat."""
+    values, counts = column.unique(return_counts=True)
+    middle = (counts.cumsum(0) - 0.5 * counts) / len(column)
+    if len(values) > KNOTS:
+        wanted = torch.linspace(0, 1, KNOTS, dtype=torch.float64) * (len(column) - 1)
+        place = torch.searchsorted(counts.cumsum(0).double(), wanted, right=True).clamp(max=len(values) - 1)
+        place = torch.cat([place, torch.tensor([0, len(values) - 1])]).unique()
+        values, middle = values[place], middle[place]
+    if len(values) > KNOTS:
+        raise AssertionError("more knots than places. This is a bug.")
+    padding = KNOTS - len(values)
+    values = torch.cat([values, values[-1:].expand(padding)])
+    return values, torch.special.ndtri(torch.cat([middle, middle[-1:].expand(padding)]))
+
+
+def interpolate(cells: Tensor, knots: Tensor, quantiles: Tensor) -> Tensor:
+    """Piecewise linear map of `cells` `(columns, n)` by rows of knots `(columns, KNOTS)`; NaN stays.
+
+    Beyond the ends it goes on with the slope of the outer tenth of the knots' range of quantiles.
+    """
+    last = torch.searchsorted(knots, knots[:, -1:].contiguous())  # the first place of the largest knot
+    right = torch.searchsorted(knots, cells).clamp(min=1)
+    right = torch.minimum(right, last)
+    x0, x1 = knots.gather(1, right - 1), knots.gather(1, right)
+    z0, z1 = quantiles.gather(1, right - 1), quantiles.gather(1, right)
+    inside = z0 + (z1 - z0) * (cells - x0) / (x1 - x0)
+    low, high = knots[:, :1], knots[:, -1:]
+    below = quantiles[:, :1] + (cells - low) * _slope(knots, quantiles, 0, last)
+    above = quantiles[:, -1:] + (cells - high) * _slope(knots, quantiles, 1, last)
+    return torch.where(cells < low, below, torch.where(cells > high, above, inside))
+
+
+def _slope(knots: Tensor, quantiles: Tensor, end: int, last: Tensor) -> Tensor:
+    """Rise over run between an end and the knot a tenth of the knots inward, `(columns, 1)`."""
+    inward = (last // 10).clamp(min=1)
+    at, other = (last, last - inward) if end else (torch.zeros_like(last), inward)
+    rise = quantiles.gather(1, at) - quantiles.gather(1, other)
+    return rise / (knots.gather(1, at) - knots.gather(1, other))
 
 
 class PixelView(View):
@@ -88,12 +249,47 @@ class PixelView(View):
         return (x.float() - self.mean) / self.scale
 
 
-def build_view(name: str, schema: TableSchema | ImageSchema) -> View:
+class FeatureView(View):
+    """Flat features of patches and of the whole image, `(n, features)`; see `FrozenFeatures`."""
+
+    costly = True
+
+    def __init__(self, schema: ImageSchema) -> None:
+        super().__init__()
+        self.frozen = FrozenFeatures(schema)
+
+    def fit(self, x: Tensor) -> "FeatureView":
+        self.frozen.learn(x)
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen: Tensor = self.frozen(x)
+        return seen
+
+    def coordinates(self, x: Tensor) -> Tensor:
+        return self.frozen.features(x)[1]
+
+
+def build_view(name: str, schema: TableSchema | ImageSchema, typed: Mapping[int, tuple[float, ...]]) -> View:
     """The view called `name` for items of `schema`, its scales not yet learned."""
     if isinstance(schema, TableSchema):
-        return TABLE_VIEWS[name](schema)
+        return TABLE_VIEWS[name](schema, typed)
     return IMAGE_VIEWS[name](schema)
 
 
-TABLE_VIEWS: dict[str, type[StandardView]] = {"standard": StandardView}
-IMAGE_VIEWS: dict[str, type[PixelView]] = {"pixels": PixelView}
+def modelled_schema(
+    schema: TableSchema | ImageSchema, typed: Mapping[int, tuple[float, ...]]
+) -> TableSchema | ImageSchema:
+    """The schema that the model sees: typed columns are booleans (two values) or categories."""
+    if isinstance(schema, ImageSchema) or not typed:
+        return schema
+    columns = list(schema.columns)
+    for i, values in typed.items():
+        kind: ColumnKind = "boolean" if len(values) == 2 else "categorical"
+        levels = () if kind == "boolean" else tuple(f"{value:g}" for value in values)
+        columns[i] = columns[i].model_copy(update={"kind": kind, "levels": levels})
+    return schema.model_copy(update={"columns": tuple(columns)})
+
+
+TABLE_VIEWS: dict[str, type[StandardView]] = {"standard": StandardView, "normal": NormalView}
+IMAGE_VIEWS: dict[str, Callable[[ImageSchema], View]] = {"pixels": PixelView, "features": FeatureView}

@@ -31,9 +31,10 @@ class FileRecord(_Frozen):
 
 
 class VerdictSpec(_Frozen):
-    """The rule that makes one score of several, and the default false-alarm rate."""
+    """The rule that makes one score of several (or the one score), its groups, the default false-alarm rate."""
 
     rule: str
+    groups: tuple[tuple[str, ...], ...] = ()
     alpha: float = Field(gt=0, lt=1)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from elbound.calibration.conformal import ConformalCalibrator, spread_of
-from elbound.calibration.fusion import SingleScore, VerdictRule
+from elbound.calibration.fusion import Groups, build_rule
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class ScoredItems:
 class Calibration:
     """Joint scores of the calibration items `(n, scores)` and of the validation items, and what follows.
 
+    `rule` names a rule of `fusion.RULES` or a score; `groups` are the scores that the rule takes together.
     `held_out` is False where the items also trained (tiny data): then no rate is promised.
     """
 
@@ -56,15 +57,16 @@ class Calibration:
         calibration_scores: np.ndarray,
         reference_scores: np.ndarray,
         *,
-        rule: VerdictRule | None = None,
+        rule: str,
+        groups: Groups = (),
         held_out: bool = True,
     ) -> None:
         self.names = names
         self.calibration_scores = calibration_scores
         self.reference_scores = reference_scores
-        self.rule = rule or SingleScore(names[0])
         self.held_out = held_out
         reference = dict(zip(names, reference_scores.T, strict=True))
+        self.rule = build_rule(rule, groups, reference)
         joint = dict(zip(names, calibration_scores.T, strict=True))
         self.by_score = {name: ConformalCalibrator(joint[name], spread=spread_of(reference[name])) for name in names}
         self.verdict = ConformalCalibrator(self.rule.combine(joint), spread=spread_of(self.rule.combine(reference)))

@@ -1,9 +1,13 @@
 """The verdict's rule: from several scores to one number that is calibrated in its turn."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
+
+from elbound.calibration.tails import TailSurprise
+
+Groups = tuple[tuple[str, ...], ...]
 
 
 class VerdictRule(Protocol):
@@ -33,3 +37,51 @@ class SingleScore:
 
     def fired(self, scores: Mapping[str, np.ndarray]) -> list[str]:
         return [self.name] * len(scores[self.name])
+
+
+class FusedSurprise:
+    """The sum of the tail surprises within a group of scores, the maximum over groups, in nats.
+
+    A group is what one view of the item says. Its scores are added, as Fisher's method adds -log p (Statistical
+    Methods for Research Workers, 1925); they depend on each other, so the sum is no p-value of its own and is
+    calibrated like any score. Views are alternatives: an anomaly that one of them shows need not be seen by the
+    others, so the loudest decides.
+    """
+
+    name = "fused"
+
+    def __init__(self, groups: Groups, reference: Mapping[str, np.ndarray]) -> None:
+        self.groups = groups
+        self.tails = {name: TailSurprise(reference[name]) for group in groups for name in group}
+
+    def combine(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+        loudest: np.ndarray = self._by_group(self._surprises(scores)).max(0)
+        return loudest
+
+    def fired(self, scores: Mapping[str, np.ndarray]) -> list[str]:
+        surprises = self._surprises(scores)
+        winner = self._by_group(surprises).argmax(0)
+        names: Sequence[Sequence[str]] = [
+            [group[place] for place in np.argmax([surprises[name] for name in group], 0)] for group in self.groups
+        ]
+        return [names[group][item] for item, group in enumerate(winner)]
+
+    def _surprises(self, scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: tail(scores[name]) for name, tail in self.tails.items()}
+
+    def _by_group(self, surprises: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.stack([np.sum([surprises[name] for name in group], 0) for group in self.groups])
+
+
+RULES = {FusedSurprise.name: FusedSurprise}
+
+
+def build_rule(rule: str, groups: Groups, reference: Mapping[str, np.ndarray]) -> VerdictRule:
+    """The rule called `rule` fitted on `reference`, the validation items' scores; or one score by its name.
+
+    Raises KeyError where neither a rule nor a score has that name.
+    """
+    if rule in RULES:
+        return RULES[rule](groups, reference)
+    reference[rule]
+    return SingleScore(rule)

@@ -1,15 +1,88 @@
 """Defaults by rule from the data: size, columns, shape; never from labels."""
 
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from elbound.calibration.fusion import Groups
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.detector import DetectorSpec
 from elbound.fit.loop import FitSettings
 from elbound.fit.schedules import image_step_budget, step_budget
 from elbound.models import ModelSpec
+from elbound.views import FEW_VALUES
 
 IMAGE_BATCH = 64
 IMAGE_LEARNING_RATE = 1.5e-3
-TABLE_SAMPLES = 8
+TABLE_NETS = 2
+TABLE_SAMPLES, FAST_SAMPLES = 8, 2
 IMAGE_SAMPLES = 4
+TYPED_ITEMS = 200
+HALVES = ("negative_elbo", "reconstruction", "kl", "reconstruction_error")
+FUSED = ("negative_elbo", "reconstruction", "neighbours")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be fitted and how its scores make one verdict: a rule of `fusion.RULES` or a score's name."""
+
+    detector: DetectorSpec
+    rule: str
+    groups: Groups = ()
+
+
+def table_plan(schema: TableSchema, train: Tensor) -> Plan:
+    """Two views of the columns, two nets each; in both −ELBO, its reconstruction and the nearest training rows.
+
+    The prior of the ELBO is the aggregate posterior: normal rows come in kinds, and between two kinds N(0, I)
+    finds nothing odd. The reconstruction counts once more because that KL can drown it. No rule without labels can know in which view an anomaly will show, so both look and the louder decides. The
+    first view takes every number as it is, for scores and explanations that anybody can check; the second one
+    straightens long tails and models numbers of few values as what they are.
+    """
+    n, d = train.shape
+    bank = bank_size(n, d)
+    shared = {"prior": "aggregate", "components": bank, "bank": bank}
+    first = _table_model(d, n).model_copy(update={**shared, "scores": (*HALVES, "neighbours")})
+    second = first.model_copy(update={"view": "normal", "typed": typed_values(schema, train), "scores": FUSED})
+    return Plan(DetectorSpec(models=(first, second)), "fused", (FUSED, tuple(f"normal.{name}" for name in FUSED)))
+
+
+def fast_table_plan(schema: TableSchema, train: Tensor) -> Plan:  # noqa: ARG001 - the same shape as its sibling
+    """One net, two samples, the −ELBO alone: for where a tenth of the work matters more than the last points."""
+    n, d = train.shape
+    model = _table_model(d, n).model_copy(update={"nets": 1, "samples": FAST_SAMPLES, "scores": HALVES})
+    return Plan(DetectorSpec(models=(model,)), "negative_elbo")
+
+
+def image_plan(schema: ImageSchema) -> Plan:
+    """A convolutional VAE of the pixels."""
+    model = ModelSpec(
+        view="pixels",
+        latent=image_latent(schema),
+        samples=IMAGE_SAMPLES,
+        variance_floor=1e-4,
+        scores=(*HALVES, "negative_iwae"),
+    )
+    return Plan(DetectorSpec(models=(model,)), "negative_elbo")
+
+
+def default_settings(schema: TableSchema | ImageSchema, n: int) -> FitSettings:
+    """The budget for `n` training items of `schema`."""
+    if isinstance(schema, TableSchema):
+        return FitSettings(steps=step_budget(n))
+    return FitSettings(steps=image_step_budget(n), batch_items=IMAGE_BATCH, learning_rate=IMAGE_LEARNING_RATE)
+
+
+def _table_model(d: int, n: int) -> ModelSpec:
+    return ModelSpec(
+        view="standard",
+        nets=TABLE_NETS,
+        latent=table_latent(d),
+        samples=TABLE_SAMPLES,
+        variance_floor=variance_floor(n),
+        novelty=1 / (n + 1),
+    )
 
 
 def table_latent(columns: int) -> int:
@@ -27,23 +100,29 @@ def variance_floor(n: int) -> float:
     return min(max(10 / n, 0.01), 0.1)
 
 
-def default_spec(schema: TableSchema | ImageSchema, n: int) -> DetectorSpec:
-    """The detector for `n` training items of `schema`."""
-    if isinstance(schema, TableSchema):
-        model = ModelSpec(
-            view="standard",
-            latent=table_latent(len(schema.columns)),
-            samples=TABLE_SAMPLES,
-            variance_floor=variance_floor(n),
-            novelty=1 / (n + 1),
-        )
-    else:
-        model = ModelSpec(view="pixels", latent=image_latent(schema), samples=IMAGE_SAMPLES, variance_floor=1e-4)
-    return DetectorSpec(models=(model,))
+def bank_size(n: int, d: int) -> int:
+    """min(n, 2000) training rows to search, fewer for wide tables: at most 4 million numbers, but 200 rows.
+
+    2,000 rows found what 4,000 found on 18 tables, in half of the time.
+    """
+    return min(n, 2000, max(200, 4_000_000 // d))
 
 
-def default_settings(schema: TableSchema | ImageSchema, n: int) -> FitSettings:
-    """The budget for `n` training items of `schema`."""
-    if isinstance(schema, TableSchema):
-        return FitSettings(steps=step_budget(n))
-    return FitSettings(steps=image_step_budget(n), batch_items=IMAGE_BATCH, learning_rate=IMAGE_LEARNING_RATE)
+def typed_values(schema: TableSchema, train: Tensor) -> dict[int, tuple[float, ...]]:
+    """Numeric columns that are rather yes or no, or a code, and their values in train `(n, d)`.
+
+    Two whole numbers are a boolean; 3 to 12 whole numbers are a category where one of them holds over half of
+    the rows, else they are degrees of something and stay numbers. None below `TYPED_ITEMS` rows: too few to
+    tell a rare level from one that cannot be.
+    """
+    typed: dict[int, tuple[float, ...]] = {}
+    if len(train) < TYPED_ITEMS:
+        return typed
+    for j, column in enumerate(schema.columns):
+        cells = train[:, j]
+        values, counts = cells[~torch.isnan(cells)].unique(return_counts=True)
+        if column.kind != "numeric" or not 2 <= len(values) <= FEW_VALUES or bool((values != values.round()).any()):
+            continue
+        if len(values) == 2 or int(counts.max()) > counts.sum() / 2:
+            typed[j] = tuple(values.tolist())
+    return typed

@@ -15,7 +15,8 @@ class ModelSpec(BaseModel):
 
     `categories` is the size of a categorical latent beside the Gaussian one, 0 for none; `likelihood` is that of
     numbers or pixels; `variance_floor` is in units of the view; `novelty` is the probability of a
-    category that training never saw; `samples` is the K of the stored noise; `components` the size of a
+    category that training never saw; `typed` are the values of numeric columns that are modelled as booleans
+    (two values) or categories; `samples` is the K of the stored noise; `components` the size of a
     prior that has components; `bank` the number of training items that the scores remember. `scores` are
     names of the registry, in the order of the member's answer.
     """
@@ -34,7 +35,8 @@ class ModelSpec(BaseModel):
     likelihood: str = "gaussian"
     variance_floor: float = Field(default=0.01, gt=0)
     novelty: float = Field(default=0.01, gt=0, lt=1)
-    scores: tuple[str, ...] = ("negative_elbo", "reconstruction", "kl", "reconstruction_error", "negative_iwae")
+    typed: dict[int, tuple[float, ...]] = Field(default_factory=dict)
+    scores: tuple[str, ...] = ("negative_elbo",)
     bank: int = Field(default=0, ge=0, le=100_000)
 
 

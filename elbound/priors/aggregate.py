@@ -7,6 +7,9 @@ from elbound.priors.base import Prior
 from elbound.priors.mixture import mixture_log_prob
 from elbound.priors.standard_normal import StandardNormal
 
+BLOCK_ITEMS = 128
+"""Items times codes that are compared at once: 128 x 2,000 x 8 bytes a net stay in the cache."""
+
 
 class AggregatePosterior(Prior):
     """N(0, I) while it trains; then p(z) = (1 / m) sum_i q(z|x_i) over m <= `components` training items.
@@ -41,3 +44,28 @@ class AggregatePosterior(Prior):
 
     def kl(self, mu: Tensor, logvar: Tensor) -> Tensor | None:
         return self.standard.kl(mu, logvar) if self.training else None
+
+    def rate(self, mu: Tensor, logvar: Tensor) -> Tensor:
+        """-log (1 / m) sum_i exp(-KL(q || q_i)): never below the KL, so the ELBO stays a bound, and no samples.
+
+        By Jensen's inequality, E_q[log sum_i w_i q_i] >= log sum_i w_i exp(E_q[log q_i]). Hershey and Olsen,
+        Approximating the Kullback Leibler Divergence Between Gaussian Mixture Models, 2007, section 7. All
+        divergences come from one product, in float64 where the codes lie close together.
+        """
+        if self.training:
+            return self.standard.kl(mu, logvar).sum(-1)
+        codes, code_logvar = self.mu.double(), self.logvar.double()
+        precision = torch.exp(-code_logvar)
+        weights = torch.cat([0.5 * precision, -codes * precision], -1).mT  # (nets, 2 latent, m)
+        own = 0.5 * (code_logvar + codes.square() * precision).sum(-1) - self.log_weight
+        mu, logvar = mu.double(), logvar.double()
+        moments = torch.cat([mu.square() + logvar.exp(), mu], -1)
+        nearest = torch.cat([_soft_minimum(part, weights, own[:, None]) for part in moments.split(BLOCK_ITEMS, 1)], 1)
+        return (nearest - 0.5 * (logvar.sum(-1) + self.latent)).to(self.mu.dtype)
+
+
+def _soft_minimum(moments: Tensor, weights: Tensor, own: Tensor) -> Tensor:
+    """-log sum_i exp(-energy_i) over the codes, `(nets, n)`; only the differences are exponentiated in float32."""
+    energy = torch.baddbmm(own, moments, weights)
+    lowest = energy.amin(-1, keepdim=True)
+    return lowest[..., 0] - (lowest - energy).float().exp_().sum(-1).log()

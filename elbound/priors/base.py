@@ -40,3 +40,8 @@ class Prior(nn.Module):
         None where there is no closed form; the bounds then use the samples.
         """
         raise NotImplementedError
+
+    def rate(self, mu: Tensor, logvar: Tensor) -> Tensor | None:
+        """KL(N(mu, exp(logvar)) || p) or a bound from above, `(nets, n)`; None where only samples can tell."""
+        kl = self.kl(mu, logvar)
+        return None if kl is None else kl.sum(-1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from elbound.bounds import BoundTerms
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.models.base import Model, ModelSpec
+from elbound.scores.codelength import code_length
+from elbound.views import View
 
 
 @dataclass(frozen=True)
@@ -19,9 +22,20 @@ class Observed:
     are the pieces of the bounds.
     """
 
+    view: View
     x: Tensor
     seen: Tensor
     terms: BoundTerms
+
+    @cached_property
+    def coordinates(self) -> Tensor:
+        """Where the items lie for a search of neighbours, `(n, coordinates)`."""
+        return self.view.coordinates(self.x)
+
+    @cached_property
+    def code_length(self) -> Tensor:
+        """How many bits a lossless code of the images takes, float64 `(n,)`."""
+        return code_length(self.x)
 
 
 class Score(nn.Module):

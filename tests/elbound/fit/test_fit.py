@@ -102,11 +102,11 @@ def test_the_variance_of_the_decoder_moves_with_the_row() -> None:
     scorer = fit(pa.table({"x": x, "y": y}), steps=1200)
     member = next(scorer.detector.each())
     rows = torch.tensor([[-0.5, 0.0], [0.5, 0.0]], dtype=torch.float64)
-    seen = member.view(rows)[None]
-    parameters = member.model.decode(member.model.encode(seen).mu[:, None])
-    deviation = torch.exp(0.5 * parameters[0, 0, :, 3]) * member.view.scale[1]  # type: ignore[index, operator]
+    seen = member.view(rows).expand(member.spec.nets, 2, 2)
+    parameters = member.model.decode(member.model.encode(seen).mu[:, None]).mean(0)
+    deviation = torch.exp(0.5 * parameters[0, :, 3]) * member.view.scale[1]  # type: ignore[index, operator]
     assert float(deviation[1]) > 3 * float(deviation[0])
-    assert float(deviation[1]) == pytest.approx(1.0, rel=0.5)
+    assert float(deviation[1]) == pytest.approx(1.0, rel=0.6)  # the code tells of y, too
     assert float(deviation[0]) == pytest.approx(0.15, rel=0.7)
     surprises = scorer.score_tensor(torch.tensor([[-0.5, 1.0], [0.5, 1.0]], dtype=torch.float64)).score
     assert surprises[0] > surprises[1] + 5
@@ -116,7 +116,7 @@ def test_updates_that_are_not_finite_are_skipped_and_then_an_error(monkeypatch: 
     from elbound.models.vae import VAE
 
     plain = VAE.loss
-    broken = {3, 4}
+    broken = {3, 8}  # of two members, in steps 2 and 4
     calls = 0
 
     def sometimes(self: VAE, x: torch.Tensor, noise: torch.Tensor, *, kl_weight: float) -> object:
@@ -202,7 +202,7 @@ def test_images_of_one_colour_train() -> None:
 def test_several_nets_see_their_own_batches_and_average() -> None:
     """The code is made for ensembles: the scores of two nets are the mean of each alone."""
     from elbound.detector import Detector, DetectorSpec
-    from elbound.fit.loop import FitSettings, fit_model
+    from elbound.fit.loop import FitSettings, fit_members
     from elbound.models import ModelSpec
 
     items = table(200)
@@ -214,7 +214,8 @@ def test_several_nets_see_their_own_batches_and_average() -> None:
     x = torch.from_numpy(np.stack([items["a"].to_numpy(), items["b"].to_numpy()], 1))
     member = next(detector.each())
     member.view.fit(x)
-    fit_model(member, x, x[:50], FitSettings(steps=30), seed=0, controls=FitControls())
+    fit_members(detector, x, x[:50], FitSettings(steps=30), seed=0, controls=FitControls())
+    detector.eval()
     seen = member.view(x).expand(2, *x.shape)
     terms = bound_terms(member.model, seen, member.noise)
     both = (terms.reconstruction + terms.rate).detach()

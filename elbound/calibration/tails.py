@@ -1,0 +1,43 @@
+"""From a score to how surprising it is among normal items: -log of its tail probability, in nats."""
+
+import math
+
+import numpy as np
+
+TAIL_SHARE = 0.1
+TAIL_ITEMS = 5
+SMALLEST_EXCESS = 1e-3
+
+
+class TailSurprise:
+    """-log P(normal score >= s), a rising function of `s` that has no ceiling.
+
+    Inside, the tail probability is that of the ranks, (1 + #{reference >= s}) / (m + 1), joined by straight
+    lines. Beyond the top tenth of the reference (at least `TAIL_ITEMS` of its items) ranks end and with them
+    the order of clear anomalies, so an exponential tail takes over: the mean excess over the tenth sets its
+    scale, as for a generalised Pareto tail of shape zero (Pickands, Statistical inference using extreme order
+    statistics, 1975). The scale is at least a thousandth of the score's size or of one unit, so that rounding is
+    never magnified.
+    """
+
+    def __init__(self, reference: np.ndarray) -> None:
+        ordered = np.sort(reference[np.isfinite(reference)])
+        m = len(ordered)
+        if m == 0:
+            ordered, m = np.zeros(1), 1
+        tail = min(m - 1, max(math.ceil(TAIL_SHARE * m), TAIL_ITEMS))
+        self.start = float(ordered[m - tail - 1])
+        excess = float((ordered[m - tail :] - self.start).mean()) if tail else 0.0
+        self.scale = max(excess, SMALLEST_EXCESS * max(1.0, abs(self.start)))
+        values = np.unique(ordered[ordered <= self.start])
+        at_least = m - np.searchsorted(ordered, values, side="left")
+        self.values = values
+        self.surprise = -np.log((1 + at_least) / (m + 1))
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        """Surprise in nats, `(n,)`; a score that is not a number is as surprising as can be."""
+        scores = np.where(np.isnan(scores), np.inf, scores)
+        inside = np.interp(scores, self.values, self.surprise)
+        beyond = self.surprise[-1] + (scores - self.start) / self.scale
+        surprise: np.ndarray = np.where(scores > self.start, beyond, inside)
+        return surprise
