@@ -13,19 +13,19 @@ class TailSurprise:
     """-log P(normal score >= s), a rising function of `s` that has no ceiling.
 
     Inside, the tail probability is that of the ranks, (1 + #{reference >= s}) / (m + 1), joined by straight
-    lines. Beyond the top tenth of the reference (at least `TAIL_ITEMS` of its items) ranks end and with them
+    lines. Beyond the top tenth of the reference (at least `tail_items` of its items) ranks end and with them
     the order of clear anomalies, so an exponential tail takes over: the mean excess over the tenth sets its
     scale, as for a generalised Pareto tail of shape zero (Pickands, Statistical inference using extreme order
     statistics, 1975). The scale is at least a thousandth of the score's size or of one unit, so that rounding is
     never magnified.
     """
 
-    def __init__(self, reference: np.ndarray) -> None:
+    def __init__(self, reference: np.ndarray, *, tail_items: int = TAIL_ITEMS) -> None:
         ordered = np.sort(reference[np.isfinite(reference)])
         m = len(ordered)
         if m == 0:
             ordered, m = np.zeros(1), 1
-        tail = min(m - 1, max(math.ceil(TAIL_SHARE * m), TAIL_ITEMS))
+        tail = min(m - 1, max(math.ceil(TAIL_SHARE * m), tail_items))
         self.start = float(ordered[m - tail - 1])
         excess = float((ordered[m - tail :] - self.start).mean()) if tail else 0.0
         self.scale = max(excess, SMALLEST_EXCESS * max(1.0, abs(self.start)))

@@ -18,7 +18,7 @@ PIXEL_GROUPS = (
     ("beyond_code", "|code_length|"),
 )
 FEATURE_GROUPS = (
-    ("patch_error", "patch_residual", "patch_distance"),
+    ("patch_residual", "patch_distance"),
     ("mean_distance",),
     ("deep_distance",),
     ("deep_neighbours",),

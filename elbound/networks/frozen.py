@@ -1,27 +1,25 @@
-"""The view of a photograph by a frozen, pretrained network."""
+"""What a frozen, pretrained network sees in a photograph: its patches and the whole."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from elbound.data.schema import ImageSchema
 from elbound.networks.features import FeatureNet, input_shape, map_channels, map_shape
-from elbound.views import View
 
 FIT_IMAGES = 512
 CHUNK = 16
 MAX_FEATURE = 50.0
 
 
-class FeatureView(View):
+class FrozenFeatures(nn.Module):
     """Patches and the whole of an image in features of EfficientNet-Lite0: flat, `(n, places * 176 + 320)`.
 
     Places run row by row. At each of them stand the maps of blocks 2, 4 and 10, brought to one resolution and
     standardised by channel over training images (`local`), and at the end the last block's mean over places as
-    it is (`deep`). The weights come from the extra `features` when the view is fitted, and from the bundle later.
+    it is (`deep`). The weights come from the extra `features` when the scales are learned, and from the bundle later.
     """
 
-    costly = True
     mean: Tensor
     scale: Tensor
 
@@ -34,7 +32,7 @@ class FeatureView(View):
         self.register_buffer("mean", torch.zeros(map_channels()))
         self.register_buffer("scale", torch.ones(map_channels()))
 
-    def fit(self, x: Tensor) -> "FeatureView":
+    def learn(self, x: Tensor) -> None:
         """Load the pretrained weights; learn the channels' scales from at most 512 images. Raises MissingExtra."""
         self.net.load_pretrained()
         some = x[torch.linspace(0, len(x) - 1, min(len(x), FIT_IMAGES)).long()]
@@ -45,16 +43,11 @@ class FeatureView(View):
         spread = (sums[1] - sums[0].square()).clamp(min=0).sqrt()
         self.mean.copy_(sums[0])
         self.scale.copy_(spread.clamp(min=max(1e-3, 0.1 * float(spread.mean()))))
-        return self
 
     def forward(self, x: Tensor) -> Tensor:
         local, deep = self.features(x)
         standard = ((local - self.mean) / self.scale).clamp(-MAX_FEATURE, MAX_FEATURE)
         return torch.cat([standard.flatten(1), deep], 1)
-
-    def coordinates(self, x: Tensor) -> Tensor:
-        deep: Tensor = self.features(x)[1]
-        return deep
 
     @torch.no_grad()
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
