@@ -8,11 +8,15 @@ import numpy as np
 
 from benchmarks.detection.task import Task
 from elbound import VAEDetector
+from elbound.calibration.fusion import FusedSurprise
 from elbound.evaluation import auroc
 from elbound.scorer import Scorer
 
 VERDICT = "verdict"
 """The name of the fused score beside the names of the scores."""
+
+BOTH_ELBOS = "negative_elbo of all views"
+"""The louder of the views' −ELBO alone, by the same tails as the verdict's."""
 
 OURS: dict[str, dict[str, Any]] = {
     "elbound": {},
@@ -34,9 +38,15 @@ class Ours:
         self.scorer = detector.fit(task.train, groups=task.groups).scorer_
 
     def scores(self, items: np.ndarray) -> dict[str, np.ndarray]:
-        """The verdict's score, then every score by its name."""
+        """The verdict's score, then every score by its name, then the ELBO of both views where there are two."""
         scored = self.scorer.score_tensor(self.scorer.to_tensor(items).only())
-        return {VERDICT: scored.score, **scored.scores}
+        found = {VERDICT: scored.score, **scored.scores}
+        elbos = [name for name in scored.scores if name.endswith("negative_elbo")]
+        if len(elbos) > 1:
+            calibration = self.scorer.calibration
+            reference = dict(zip(calibration.names, calibration.reference_scores.T, strict=True))
+            found[BOTH_ELBOS] = FusedSurprise(tuple((name,) for name in elbos), reference).combine(scored.scores)
+        return found
 
 
 def heat_maps(scorer: Scorer, images: np.ndarray) -> np.ndarray | None:

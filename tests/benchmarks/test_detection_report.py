@@ -60,7 +60,7 @@ def _row(text: str, start: str) -> list[str]:
 def test_the_means_of_tables(record: Record) -> None:
     text = render(record.latest())
     assert _row(text, "elbound, verdict")[1:] == ["91.3", "45.7", "2.00", "2.00", "2.00", "0.50", "3"]
-    assert _row(text, "elbound, −ELBO alone")[1] == "81.3"
+    assert _row(text, "elbound, −ELBO of the first view")[1] == "81.3"
     assert _row(text, "kNN")[1] == "90.0"
 
 
