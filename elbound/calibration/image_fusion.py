@@ -102,21 +102,27 @@ class NormalScore:
 
 
 class JointSurprise:
-    """The L2 norm over groups of the mean surprise within a group, in nats.
+    """The L2 norm over groups of their surprises, in nats.
 
-    A group asks one question: does the image look like its reconstruction, is its code where codes of normal images
-    are, is it as complex as they are. Which of the questions an anomaly answers is not in the normals, so all are
-    asked; a sum would let many small surprises outweigh one clear one, a maximum would throw away agreement, and the
-    norm lies between them. A term is the name of a score, `|name|` for both of its sides, or `name given other`.
+    A group asks one question: can the model explain every place, does the image as a whole look like normal ones,
+    is its code where theirs are, is it as complex as they are. Its surprise is that of its terms' mean surprise, so
+    that groups of one term and of several compare. Which of the questions an anomaly answers is not in the normals,
+    so all are asked; a sum would let many small surprises outweigh one clear one, a maximum would throw away
+    agreement, and the norm lies between them. A term is the name of a score, `|name|` for both of its sides, or
+    `name given other`.
     """
 
     name = "joint"
 
     def __init__(self, groups: tuple[tuple[str, ...], ...], reference: Mapping[str, np.ndarray]) -> None:
         self.groups = tuple(tuple(_term(text, reference) for text in group) for group in groups)
+        means = [group.mean(0) for group in self._surprises(reference)]
+        self.tails = [TailSurprise(mean, tail_items=TAIL_ITEMS) for mean in means]
 
     def combine(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
-        norm: np.ndarray = np.sqrt(sum(np.mean(group, 0) ** 2 for group in self._surprises(scores)))
+        means = [group.mean(0) for group in self._surprises(scores)]
+        surprises = np.stack([tail(mean) for tail, mean in zip(self.tails, means, strict=True)])
+        norm: np.ndarray = np.linalg.norm(surprises, axis=0)
         return norm
 
     def fired(self, scores: Mapping[str, np.ndarray]) -> list[str]:

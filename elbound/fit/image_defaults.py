@@ -14,12 +14,12 @@ PIXEL_SAMPLES = 4
 PATCH_LATENT, MAX_LATENT = 16, 4096
 PIXEL_GROUPS = (
     ("error_top", "dissimilarity"),
+    ("dissimilarity", "coarse_neighbours"),
     ("latent_neighbours", "latent_neighbours given code_length"),
     ("beyond_code", "|code_length|"),
 )
 FEATURE_GROUPS = (
-    ("patch_residual", "patch_distance"),
-    ("mean_distance",),
+    ("patch_residual", "patch_distance", "mean_distance"),
     ("deep_distance",),
     ("deep_neighbours",),
 )
@@ -59,7 +59,8 @@ def pixel_model(schema: ImageSchema, n: int) -> ModelSpec:
         bank=min(n, PIXEL_BANK),
         scores=(
             "negative_elbo", "reconstruction", "kl", "reconstruction_error", "negative_iwae",
-            "error_top", "dissimilarity", "latent_neighbours", "latent_mahalanobis", "code_length", "beyond_code",
+            "error_top", "dissimilarity", "coarse_neighbours", "latent_neighbours", "latent_mahalanobis",
+            "code_length", "beyond_code",
         ),
     )  # fmt: skip
 

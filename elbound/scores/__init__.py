@@ -1,6 +1,6 @@
 """Scores: numbers that are larger for more anomalous items."""
 
-from elbound.scores.appearance import Dissimilarity, ErrorTop
+from elbound.scores.appearance import CoarseNeighbours, Dissimilarity, ErrorTop
 from elbound.scores.base import Observed, Score
 from elbound.scores.complexity import BeyondCode, CodeLength
 from elbound.scores.density import KL, NegativeELBO, NegativeIWAE, Reconstruction
@@ -20,7 +20,7 @@ SCORES: dict[str, type[Score]] = {
     score.name: score
     for score in (
         *(NegativeELBO, Reconstruction, KL, ReconstructionError, NegativeIWAE, Neighbours),
-        *(ErrorTop, Dissimilarity, LatentNeighbours, LatentMahalanobis, CodeLength, BeyondCode),
+        *(ErrorTop, Dissimilarity, CoarseNeighbours, LatentNeighbours, LatentMahalanobis, CodeLength, BeyondCode),
         *(PatchError, PatchResidual, PatchDistance, MeanDistance, DeepDistance, DeepNeighbours),
     )
 }

@@ -1,5 +1,8 @@
 """Scores that compare an image with its reconstruction."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -8,12 +11,15 @@ from elbound.data.schema import ImageSchema, TableSchema
 from elbound.errors import ConfigError
 from elbound.models.base import Model, ModelSpec
 from elbound.scores.base import Observed, Score
+from elbound.scores.neighbours import nearest_distances
 from elbound.views import PixelView
 
 TOP_SHARE = 0.01
 SMOOTHING = (0.0545, 0.2442, 0.4026, 0.2442, 0.0545)
 """A normal of one pixel's standard deviation, cut at two and summing to one."""
 WINDOW = 7
+COARSE_SIDE = 16
+NEAREST = 5
 
 
 def error_map(model: Model, observed: Observed) -> Tensor:
@@ -43,8 +49,9 @@ class ErrorTop(Score):
 class Dissimilarity(Score):
     """1 - SSIM of the image and its reconstruction, from 0 (the same) to 2.
 
-    SSIM = (2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2)), the mean over all windows
-    of 7 x 7 pixels (or the image's side) and colours; c1 = (0.01 L)^2 and c2 = (0.03 L)^2 with L the range of a pixel.
+    SSIM = (2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2)), the mean over colours and over
+    pixels as centres of windows of 7 x 7 (or the image's side), mirrored at the border; c1 = (0.01 L)^2 and
+    c2 = (0.03 L)^2 with L the range of a pixel.
     Wang, Bovik, Sheikh and Simoncelli, Image Quality Assessment, 2004.
     """
 
@@ -56,7 +63,8 @@ class Dissimilarity(Score):
         if not isinstance(schema, ImageSchema):
             raise ConfigError(f"{self.name} compares images", where="scores")
         self.range = 2**schema.bits - 1
-        self.window = min(WINDOW, schema.height, schema.width)
+        side = min(WINDOW, schema.height, schema.width)
+        self.window = side - 1 + side % 2
 
     def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
         assert isinstance(observed.view, PixelView)
@@ -66,9 +74,10 @@ class Dissimilarity(Score):
 
 
 def structural_similarity(x: Tensor, y: Tensor, size: Tensor, window: int) -> Tensor:
-    """SSIM of each window of images `(n, channels, height, width)` with pixels of range `size`."""
-    channels = x.shape[1]
+    """SSIM around each pixel of images `(n, channels, height, width)` with pixels of range `size`; `window` is odd."""
+    channels, margin = x.shape[1], window // 2
     stacked = torch.cat([x, y, x * x, y * y, x * y], 1)
+    stacked = functional.pad(stacked, (margin,) * 4, mode="reflect")
     x_mean, y_mean, xx, yy, xy = functional.avg_pool2d(stacked, window, 1).split(channels, 1)
     c1, c2 = (0.01 * size).square(), (0.03 * size).square()
     x_var, y_var = (xx - x_mean.square()).clamp(min=0), (yy - y_mean.square()).clamp(min=0)
@@ -76,3 +85,34 @@ def structural_similarity(x: Tensor, y: Tensor, size: Tensor, window: int) -> Te
     numerator = (2 * x_mean * y_mean + c1) * (2 * covariance + c2)
     similarity: Tensor = numerator / ((x_mean.square() + y_mean.square() + c1) * (x_var + y_var + c2))
     return similarity
+
+
+class CoarseNeighbours(Score):
+    """The mean distance to the 5 nearest training images, both averaged over squares to at most 16 x 16 pixels.
+
+    The root of the mean square over pixels, in standard deviations of a channel. What no model blurs: the plain
+    nearest neighbour, coarse so that a shift by a pixel is no distance. The bank is a random part of the train part.
+    """
+
+    name = "coarse_neighbours"
+    unit = "standard deviations"
+
+    images: Tensor
+
+    def __init__(self, spec: ModelSpec, schema: TableSchema | ImageSchema) -> None:
+        super().__init__(spec, schema)
+        if not isinstance(schema, ImageSchema):
+            raise ConfigError(f"{self.name} compares images", where="scores")
+        self.square = -(-max(schema.height, schema.width) // COARSE_SIDE)
+        height, width = (-(-side // self.square) for side in (schema.height, schema.width))
+        self.register_buffer("images", torch.zeros(spec.bank, schema.channels * height * width))
+
+    def fit(self, model: Model, bank: Sequence[Observed]) -> None:  # noqa: ARG002 - the contract
+        self.images.copy_(torch.cat([self._coarse(observed) for observed in bank]))
+
+    def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
+        distances = nearest_distances(self._coarse(observed), self.images, NEAREST)
+        return distances.mean(1) / math.sqrt(self.images.shape[1])
+
+    def _coarse(self, observed: Observed) -> Tensor:
+        return functional.avg_pool2d(observed.seen, self.square, ceil_mode=True).flatten(1)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from elbound.calibration.image_fusion import Conditional, JointSurprise, NormalScore, OneSided, TwoSided
+from elbound.calibration.image_fusion import TAIL_ITEMS, Conditional, JointSurprise, NormalScore, OneSided, TwoSided
+from elbound.calibration.tails import TailSurprise
 
 GROUPS = (("error", "shape"), ("near", "near given size"), ("|size|",))
 
@@ -58,12 +59,17 @@ def test_every_question_can_raise_the_verdict_and_says_so() -> None:
         assert rule.fired(one(**odd))[0] == name or name == "size"
 
 
-def test_the_norm_is_that_of_the_groups_means() -> None:
+def test_the_norm_is_that_of_the_groups_surprises() -> None:
+    def mean(scores: dict[str, np.ndarray]) -> np.ndarray:
+        return (OneSided("error", reference())(scores) + OneSided("shape", reference())(scores)) / 2
+
+    def size(scores: dict[str, np.ndarray]) -> np.ndarray:
+        return TwoSided("size", reference())(scores)
+
     scores = reference(20, seed=1)
     rule = JointSurprise((("error", "shape"), ("|size|",)), reference())
-    means = (OneSided("error", reference())(scores) + OneSided("shape", reference())(scores)) / 2
-    expected = np.hypot(means, TwoSided("size", reference())(scores))
-    np.testing.assert_allclose(rule.combine(scores), expected)
+    groups = [TailSurprise(term(reference()), tail_items=TAIL_ITEMS)(term(scores)) for term in (mean, size)]
+    np.testing.assert_allclose(rule.combine(scores), np.hypot(*groups))
 
 
 def test_constant_and_few_reference_scores_stay_finite() -> None:

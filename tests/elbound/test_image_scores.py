@@ -15,7 +15,15 @@ from elbound.scores.codelength import code_length
 from elbound.scores.latent import whitening_of
 
 SCHEMA = ImageSchema(height=12, width=12, channels=1)
-NAMES = ("error_top", "dissimilarity", "latent_neighbours", "latent_mahalanobis", "code_length", "beyond_code")
+NAMES = (
+    "error_top",
+    "dissimilarity",
+    "coarse_neighbours",
+    "latent_neighbours",
+    "latent_mahalanobis",
+    "code_length",
+    "beyond_code",
+)
 
 
 def gradients(n: int, seed: int = 0) -> Tensor:
@@ -93,9 +101,10 @@ def test_similarity_is_that_of_the_paper() -> None:
     """Against loops over windows in float64, with the population's variances as here."""
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(2, 1, 2, 9, 10, generator=generator, dtype=torch.float64)
-    expected = np.zeros((2, 3, 4))
-    for c, top, left in np.ndindex(2, 3, 4):
-        a, b = (image[0, c, top : top + 7, left : left + 7].numpy().ravel() for image in (x, y))
+    padded = [np.pad(image[0].numpy(), ((0, 0), (3, 3), (3, 3)), mode="reflect") for image in (x, y)]
+    expected = np.zeros((2, 9, 10))
+    for c, top, left in np.ndindex(2, 9, 10):
+        a, b = (image[c, top : top + 7, left : left + 7].ravel() for image in padded)
         covariance = np.mean(a * b) - a.mean() * b.mean()
         luminance = (2 * a.mean() * b.mean() + 1e-4) / (a.mean() ** 2 + b.mean() ** 2 + 1e-4)
         expected[c, top, left] = luminance * (2 * covariance + 9e-4) / (a.var() + b.var() + 9e-4)
