@@ -17,6 +17,7 @@ from elbound.data.infer import infer_schema
 from elbound.data.schema import Column, ImageSchema, TableSchema
 from elbound.errors import DataError, TooFewItems
 from elbound.fit.detector import DetectorConfig, fit_detector
+from elbound.fit.image_defaults import settle_mode
 
 
 class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
@@ -31,6 +32,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         The false-alarm rate of `predict`.
     profile : "default" or "fast"
         "fast" scores rows by the negative ELBO of one small net alone, about a tenth of the work.
+    mode : "auto", "pixels" or "features"
+        For images: what the detector looks at; by size and colour by default.
     steps, batch_items, learning_rate, latent, width : optional
         Override the rules that choose them from the data.
     device : "auto", "cpu" or "cuda"
@@ -57,6 +60,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         alpha: float = 0.05,
         profile: str = "default",
+        mode: str = "auto",
         steps: int | None = None,
         batch_items: int | None = None,
         learning_rate: float | None = None,
@@ -67,6 +71,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.alpha = alpha
         self.profile = profile
+        self.mode = mode
         self.steps = steps
         self.batch_items = batch_items
         self.learning_rate = learning_rate
@@ -82,10 +87,14 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         items are fitted with a warning that no rate is promised. Raises DataError, FitError.
         """
         items, schema = self._training_items(X)
+        mode, advice = settle_mode(schema, self.mode)
+        if advice:
+            warnings.warn(advice, stacklevel=2)
         config = DetectorConfig(
             name="vae-detector",
             alpha=self.alpha,
             profile=self.profile,
+            mode=mode,
             seed=self.random_state,
             device=self.device,
             steps=self.steps,

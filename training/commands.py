@@ -37,6 +37,10 @@ def train(
     image_size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels, as in 32x48.")] = None,
     resize: Annotated[str | None, typer.Option(help="fit (with borders), crop or stretch.")] = None,
     max_bad_share: Annotated[float | None, typer.Option(help="Share of images that may be unreadable.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="default, or fast: for tables one small net and its ELBO.")
+    ] = None,
+    mode: Annotated[str | None, typer.Option(help="For images: pixels, features, or auto by size and colour.")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps; by rule from the data.")] = None,
     batch_items: Annotated[int | None, typer.Option(help="Items a step; by rule from the data.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; by rule.")] = None,
@@ -65,7 +69,7 @@ def train(
             "resize": resize,
             "max_bad_share": max_bad_share,
         },
-        "model": {"latent": latent, "width": width},
+        "model": {"profile": profile, "mode": mode, "latent": latent, "width": width},
         "fit": {
             "steps": steps,
             "batch_items": batch_items,

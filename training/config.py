@@ -30,8 +30,10 @@ class DataConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """None leaves the choice to the rules in `elbound/fit/defaults.py`."""
+    """None and `auto` leave the choice to the rules in `elbound/fit/defaults.py`."""
 
+    profile: Literal["default", "fast"] = "default"
+    mode: Literal["auto", "pixels", "features"] = "auto"
     latent: int | None = Field(default=None, ge=1, le=4096)
     width: int | None = Field(default=None, ge=1, le=65_536)
 

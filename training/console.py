@@ -119,6 +119,10 @@ def show_calibration(calibration: Calibration, units: dict[str, str], alpha: flo
         cells = ("does not resolve" if t is None else f"{t:.4g}" for t in thresholds)
         mark = " (verdict)" if name == calibration.rule.name else ""
         table.add_row(name + mark, units[name], f"{calibrator.median:.4g}", *cells)
+    if calibration.rule.name not in calibration.by_score:
+        verdict = calibration.verdict
+        cells = ("does not resolve" if (t := verdict.threshold(a)) is None else f"{t:.4g}" for a in alphas)
+        table.add_row(f"{calibration.rule.name} (verdict)", "nats", f"{verdict.median:.4g}", *cells)
     console.print(table)
     smallest = calibration.verdict.smallest_alpha
     console.print(f"{calibration.n:,} calibration items: the smallest alpha that resolves is {smallest:.3g}")
@@ -137,9 +141,10 @@ def show_bundle(scorer: Scorer, path: Path) -> None:
     )
     for model in manifest.detector.models:
         console.print(
-            f"model {model.name}: view {model.view}, {model.nets} net, latent {model.latent}, K = {model.samples}, "
-            f"prior {model.prior}, validation ELBO {manifest.metrics['validation_elbo']:.2f} nats"
+            f"model {model.name}: view {model.view}, {model.nets} nets, latent {model.latent}, K = {model.samples}, "
+            f"prior {model.prior}, {len(model.typed)} typed columns, a bank of {model.bank:,} training items"
         )
+    console.print(f"validation ELBO of the first view {manifest.metrics['validation_elbo']:.2f} nats")
     show_calibration(scorer.calibration, scorer.detector.units, scorer.alpha)
     console.print("with " + ", ".join(f"{name} {version}" for name, version in manifest.software.items()))
 

@@ -10,6 +10,7 @@ from types import FrameType
 from elbound.bundle import check_target
 from elbound.errors import ConfigError
 from elbound.fit.detector import DetectorConfig, fit_detector
+from elbound.fit.image_defaults import settle_mode
 from elbound.fit.loop import FitControls, Interrupted
 from elbound.scorer import Scorer
 from training.config import TrainConfig
@@ -31,10 +32,13 @@ def train(config: TrainConfig) -> Scorer:
     for warning in source.warnings:
         warn(warning)
     show_schema(source.schema, len(source.items))
+    mode, advice = settle_mode(source.schema, config.model.mode)
+    if advice:
+        warn(advice)
     with fit_progress() as display, stop_on_interrupt() as stop:
         controls = FitControls(display, stop, config.bundle.checkpoint, config.bundle.resume)
         try:
-            scorer = fit_detector(source.items, source.schema, _detector_config(config, source.groups), controls)
+            scorer = fit_detector(source.items, source.schema, _detector_config(config, mode, source.groups), controls)
         except Interrupted as error:
             error.message += f"; continue with the same command and --resume ({config.bundle.checkpoint} is kept)"
             raise
@@ -60,13 +64,15 @@ def _make_parent(out: Path) -> None:
         ) from error
 
 
-def _detector_config(config: TrainConfig, groups: object) -> DetectorConfig:
+def _detector_config(config: TrainConfig, mode: str, groups: object) -> DetectorConfig:
     assert groups is None or isinstance(groups, list)
     return DetectorConfig(
         name=config.bundle.name or config.bundle.out.resolve().name,
         alpha=config.calibration.alpha,
         seed=config.fit.seed,
         device=config.fit.device,
+        profile=config.model.profile,
+        mode=mode,
         steps=config.fit.steps,
         batch_items=config.fit.batch_items,
         learning_rate=config.fit.learning_rate,

@@ -1,10 +1,11 @@
 """The verdict's rule: from several scores to one number that is calibrated in its turn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from elbound.calibration.image_fusion import JointSurprise
 from elbound.calibration.tails import TailSurprise
 
 Groups = tuple[tuple[str, ...], ...]
@@ -73,7 +74,10 @@ class FusedSurprise:
         return np.stack([np.sum([surprises[name] for name in group], 0) for group in self.groups])
 
 
-RULES = {FusedSurprise.name: FusedSurprise}
+RULES: dict[str, Callable[[Groups, Mapping[str, np.ndarray]], VerdictRule]] = {
+    FusedSurprise.name: FusedSurprise,
+    JointSurprise.name: JointSurprise,
+}
 
 
 def build_rule(rule: str, groups: Groups, reference: Mapping[str, np.ndarray]) -> VerdictRule:

@@ -8,16 +8,16 @@ from torch import Tensor
 from elbound.calibration.fusion import Groups
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.detector import DetectorSpec
+from elbound.fit.image_defaults import image_defaults, settle_mode
 from elbound.fit.loop import FitSettings
 from elbound.fit.schedules import image_step_budget, step_budget
 from elbound.models import ModelSpec
-from elbound.views import FEW_VALUES
+from elbound.views.table import FEW_VALUES
 
 IMAGE_BATCH = 64
 IMAGE_LEARNING_RATE = 1.5e-3
 TABLE_NETS = 2
 TABLE_SAMPLES, FAST_SAMPLES = 8, 2
-IMAGE_SAMPLES = 4
 TYPED_ITEMS = 200
 HALVES = ("negative_elbo", "reconstruction", "kl", "reconstruction_error")
 FUSED = ("negative_elbo", "reconstruction", "neighbours")
@@ -36,9 +36,10 @@ def table_plan(schema: TableSchema, train: Tensor) -> Plan:
     """Two views of the columns, two nets each; in both −ELBO, its reconstruction and the nearest training rows.
 
     The prior of the ELBO is the aggregate posterior: normal rows come in kinds, and between two kinds N(0, I)
-    finds nothing odd. The reconstruction counts once more because that KL can drown it. No rule without labels can know in which view an anomaly will show, so both look and the louder decides. The
-    first view takes every number as it is, for scores and explanations that anybody can check; the second one
-    straightens long tails and models numbers of few values as what they are.
+    finds nothing odd. The reconstruction counts once more because that KL can drown it. No rule without labels
+    can know in which view an anomaly will show, so both look and the louder decides. The first view takes every
+    number as it is, for scores and explanations that anybody can check; the second one straightens long tails
+    and models numbers of few values as what they are.
     """
     n, d = train.shape
     bank = bank_size(n, d)
@@ -55,16 +56,9 @@ def fast_table_plan(schema: TableSchema, train: Tensor) -> Plan:  # noqa: ARG001
     return Plan(DetectorSpec(models=(model,)), "negative_elbo")
 
 
-def image_plan(schema: ImageSchema) -> Plan:
-    """A convolutional VAE of the pixels."""
-    model = ModelSpec(
-        view="pixels",
-        latent=image_latent(schema),
-        samples=IMAGE_SAMPLES,
-        variance_floor=1e-4,
-        scores=(*HALVES, "negative_iwae"),
-    )
-    return Plan(DetectorSpec(models=(model,)), "negative_elbo")
+def image_plan(schema: ImageSchema, n: int, mode: str) -> Plan:
+    """What `image_defaults` says, in a mode that may be `auto`."""
+    return Plan(*image_defaults(schema, n, settle_mode(schema, mode)[0]))
 
 
 def default_settings(schema: TableSchema | ImageSchema, n: int) -> FitSettings:
@@ -88,11 +82,6 @@ def _table_model(d: int, n: int) -> ModelSpec:
 def table_latent(columns: int) -> int:
     """clip(ceil(columns / 2), 2, 32): half of the columns, or a wide table's score is copying."""
     return min(max(-(-columns // 2), 2), 32)
-
-
-def image_latent(schema: ImageSchema) -> int:
-    """clip(pixels / 16, 8, 64): small images need few, larger ones gain nothing beyond 64."""
-    return min(max(schema.height * schema.width // 16, 8), 64)
 
 
 def variance_floor(n: int) -> float:

@@ -29,6 +29,7 @@ from elbound.detector import Detector, DetectorSpec
 from elbound.device import choose_device
 from elbound.errors import ConfigError, TooFewItems
 from elbound.fit.defaults import Plan, default_settings, fast_table_plan, image_plan, table_plan
+from elbound.fit.image_defaults import IMAGE_MODES
 from elbound.fit.loop import FitControls, FitSettings, fit_members
 from elbound.scorer import GOLDEN_ITEMS, Scorer
 
@@ -41,6 +42,7 @@ class DetectorConfig:
     """What may be asked of a fit; None leaves it to the rules of `fit/defaults.py`.
 
     `profile` is `default` or `fast`: for tables the −ELBO of one small net, without a bank of training rows.
+    `mode` is for images: `pixels`, pretrained `features`, or `auto` by size and colour.
     `groups` (one label an item) keeps items that belong together in one part. `allow_tiny` fits fewer than
     20 items on all of them and promises no rate.
     """
@@ -50,6 +52,7 @@ class DetectorConfig:
     seed: int = 0
     device: str = "auto"
     profile: str = "default"
+    mode: str = "auto"
     steps: int | None = None
     batch_items: int | None = None
     learning_rate: float | None = None
@@ -61,8 +64,11 @@ class DetectorConfig:
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
-        if self.profile not in PROFILES:
-            raise ConfigError(f"profile must be {' or '.join(PROFILES)}. Got {self.profile!r} instead", where="profile")
+        for name, known in (("profile", PROFILES), ("mode", ("auto", *IMAGE_MODES))):
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"{name} must be one of {', '.join(known)}. Got {getattr(self, name)!r} instead", where=name
+                )
         for name in ("steps", "batch_items", "latent", "width", "checkpoint_steps"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | np.integer) and value >= 1):
@@ -171,7 +177,7 @@ def _events(
 
 def _plan(schema: TableSchema | ImageSchema, train: Tensor, config: DetectorConfig) -> Plan:
     if isinstance(schema, ImageSchema):
-        plan = image_plan(schema)
+        plan = image_plan(schema, len(train), config.mode)
     elif config.profile == "fast":
         plan = fast_table_plan(schema, train)
     else:

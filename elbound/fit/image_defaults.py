@@ -2,10 +2,11 @@
 
 from typing import NamedTuple
 
-from elbound.data.schema import ImageSchema
+from elbound.data.schema import ImageSchema, TableSchema
 from elbound.detector import DetectorSpec
+from elbound.errors import MissingExtra
 from elbound.models import ModelSpec
-from elbound.networks.features import map_channels, map_shape
+from elbound.networks.features import map_channels, map_shape, pretrained_weights
 
 IMAGE_MODES = ("pixels", "features")
 FEATURE_SIDE = 64
@@ -40,6 +41,20 @@ def image_mode(schema: ImageSchema) -> str:
     that they were trained on.
     """
     return "features" if schema.channels == 3 or min(schema.height, schema.width) >= FEATURE_SIDE else "pixels"
+
+
+def settle_mode(schema: TableSchema | ImageSchema, mode: str) -> tuple[str, str | None]:
+    """The mode to fit, and advice where `auto` means features whose pretrained weights are not installed.
+
+    Asked for by name, features without their weights raise MissingExtra when the fit begins.
+    """
+    if mode != "auto" or isinstance(schema, TableSchema) or image_mode(schema) == "pixels":
+        return mode, None
+    try:
+        pretrained_weights()
+    except MissingExtra as error:
+        return "pixels", f"{error.message}. Without them this detector looks at pixels, which see less in photographs"
+    return "features", None
 
 
 def image_defaults(schema: ImageSchema, n: int, mode: str) -> ImagePlan:

@@ -8,7 +8,7 @@ from elbound.priors.mixture import mixture_log_prob
 from elbound.priors.standard_normal import StandardNormal
 
 BLOCK_ITEMS = 64
-"""Items that are compared with all codes at once: 64 x 2,000 x 8 bytes a net stay in the cache; 128 take twice as long."""
+"""Items compared with all codes at once: 64 x 2,000 x 8 bytes a net stay in the cache; 128 take twice as long."""
 
 
 class AggregatePosterior(Prior):

@@ -7,7 +7,8 @@ from scipy import stats
 
 from elbound.data.schema import Column, TableSchema
 from elbound.fit.defaults import bank_size, typed_values
-from elbound.views import KNOTS, MAX_COORDINATE, MAX_DEVIATION, build_view, modelled_schema
+from elbound.views import build_view, modelled_schema
+from elbound.views.table import KNOTS, MAX_COORDINATE, MAX_DEVIATION
 
 
 def numbers(d: int) -> TableSchema:

@@ -131,7 +131,7 @@ def test_each_of_many_callers_gets_its_own_scores(server, numeric_scorer: Scorer
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(post, uploads))
     for rows, found in zip(uploads, answers, strict=True):
-        expected = numeric_scorer.raw_scores(numeric_scorer.to_tensor(rows).only())[:, 0]
+        expected = numeric_scorer.score_tensor(numeric_scorer.to_tensor(rows).only()).score
         assert (np.abs(np.array(found) - expected) <= 1e-5 * np.maximum(np.abs(expected), 1)).all()
 
 
@@ -141,7 +141,7 @@ def test_a_large_upload_is_scored_slice_by_slice(start, numeric_bundle: Path, nu
     before = [server.metric(name) for name in names]
     rows = np.random.default_rng(1).normal(size=(1234, 3))
     answer = server.score(orjson.dumps(rows.tolist()), "application/json", layout="columns").json()
-    expected = numeric_scorer.raw_scores(numeric_scorer.to_tensor(rows).only())[:, 0]
+    expected = numeric_scorer.score_tensor(numeric_scorer.to_tensor(rows).only()).score
     found = np.array(answer["columns"]["score"])
     assert (np.abs(found - expected) <= 1e-5 * np.maximum(np.abs(expected), 1)).all()
     assert [server.metric(name) - old for name, old in zip(names, before, strict=True)] == [1, 13]

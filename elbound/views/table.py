@@ -1,18 +1,13 @@
-"""Views of an item: from the event tensor, in the units of the data, to what a model sees.
-
-A view learns its scales from the train part alone and keeps them as buffers, so that they travel with the
-weights.
-"""
+"""Views of a row: its numbers on their scale, or straightened, and numbers of few values as what they are."""
 
 import math
-from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from elbound.data.schema import ColumnKind, ImageSchema, TableSchema
-from elbound.networks.frozen import FrozenFeatures
+from elbound.data.schema import TableSchema
+from elbound.views.base import View
 
 MAX_DEVIATION = 1e5
 """Standardised values are clipped here, in float64, before anything is squared in float32."""
@@ -22,27 +17,6 @@ MAX_COORDINATE = 1e3
 
 FEW_VALUES = 12
 KNOTS = 400
-
-
-class View(nn.Module):
-    """Maps events `(n, *event)` to float32 of the same shape; NaN stays where a cell is missing.
-
-    `costly` says that a look is to be kept rather than repeated during the fit.
-    """
-
-    costly = False
-
-    @abstractmethod
-    def fit(self, x: Tensor) -> "View":
-        """Learn scales from the train part, `(n, *event)`."""
-
-    @abstractmethod
-    def forward(self, x: Tensor) -> Tensor: ...
-
-    def coordinates(self, x: Tensor) -> Tensor:
-        """Where items lie for a search of neighbours, float32 `(n, coordinates)` without gaps."""
-        seen: Tensor = self(x)
-        return seen.flatten(1)
 
 
 class StandardView(View):
@@ -221,75 +195,3 @@ def _slope(knots: Tensor, quantiles: Tensor, end: int, last: Tensor) -> Tensor:
     at, other = (last, last - inward) if end else (torch.zeros_like(last), inward)
     rise = quantiles.gather(1, at) - quantiles.gather(1, other)
     return rise / (knots.gather(1, at) - knots.gather(1, other))
-
-
-class PixelView(View):
-    """Pixels minus the mean of their channel over its standard deviation, from the train part."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, schema: ImageSchema) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(schema.channels, 1, 1))
-        self.register_buffer("scale", torch.ones(schema.channels, 1, 1))
-
-    def fit(self, x: Tensor) -> "PixelView":
-        sums = torch.zeros(2, x.shape[1], dtype=torch.float64)
-        for chunk in x.split(1024):
-            pixels = chunk.double()
-            sums += torch.stack([pixels.sum((0, 2, 3)), pixels.square().sum((0, 2, 3))])
-        mean, square = sums / (x.numel() / x.shape[1])
-        spread = (square - mean.square()).clamp(min=0).sqrt()
-        self.mean.copy_(mean.view(-1, 1, 1))
-        self.scale.copy_(spread.clamp(min=1.0).view(-1, 1, 1))  # one grey level: images of one colour
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x.float() - self.mean) / self.scale
-
-
-class FeatureView(View):
-    """Flat features of patches and of the whole image, `(n, features)`; see `FrozenFeatures`."""
-
-    costly = True
-
-    def __init__(self, schema: ImageSchema) -> None:
-        super().__init__()
-        self.frozen = FrozenFeatures(schema)
-
-    def fit(self, x: Tensor) -> "FeatureView":
-        self.frozen.learn(x)
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        seen: Tensor = self.frozen(x)
-        return seen
-
-    def coordinates(self, x: Tensor) -> Tensor:
-        return self.frozen.features(x)[1]
-
-
-def build_view(name: str, schema: TableSchema | ImageSchema, typed: Mapping[int, tuple[float, ...]]) -> View:
-    """The view called `name` for items of `schema`, its scales not yet learned."""
-    if isinstance(schema, TableSchema):
-        return TABLE_VIEWS[name](schema, typed)
-    return IMAGE_VIEWS[name](schema)
-
-
-def modelled_schema(
-    schema: TableSchema | ImageSchema, typed: Mapping[int, tuple[float, ...]]
-) -> TableSchema | ImageSchema:
-    """The schema that the model sees: typed columns are booleans (two values) or categories."""
-    if isinstance(schema, ImageSchema) or not typed:
-        return schema
-    columns = list(schema.columns)
-    for i, values in typed.items():
-        kind: ColumnKind = "boolean" if len(values) == 2 else "categorical"
-        levels = () if kind == "boolean" else tuple(f"{value:g}" for value in values)
-        columns[i] = columns[i].model_copy(update={"kind": kind, "levels": levels})
-    return schema.model_copy(update={"columns": tuple(columns)})
-
-
-TABLE_VIEWS: dict[str, type[StandardView]] = {"standard": StandardView, "normal": NormalView}
-IMAGE_VIEWS: dict[str, Callable[[ImageSchema], View]] = {"pixels": PixelView, "features": FeatureView}

@@ -1,0 +1,26 @@
+"""The contract of a view."""
+
+from abc import abstractmethod
+
+from torch import Tensor, nn
+
+
+class View(nn.Module):
+    """Maps events `(n, *event)` to float32 of the same shape; NaN stays where a cell is missing.
+
+    `costly` says that a look is to be kept rather than repeated during the fit.
+    """
+
+    costly = False
+
+    @abstractmethod
+    def fit(self, x: Tensor) -> "View":
+        """Learn scales from the train part, `(n, *event)`."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor: ...
+
+    def coordinates(self, x: Tensor) -> Tensor:
+        """Where items lie for a search of neighbours, float32 `(n, coordinates)` without gaps."""
+        seen: Tensor = self(x)
+        return seen.flatten(1)
