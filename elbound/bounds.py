@@ -50,18 +50,24 @@ class BoundTerms:
 
     `log_px`, `log_pz`, `log_qz` `(nets, K, n)` belong to the same K samples `z`; `log_share` `(nets, K, n)` is
     the log of each sample's share in an expectation, or None for 1 / K; `kl` `(nets, n)` is the closed form, or
-    None where the prior has none; `prediction` `(nets, n, *event)` is averaged over the samples.
+    None where the prior has none; `parameters` are the likelihood's for each sample.
     """
 
     x: Tensor
     posterior: Posterior
     prior: Prior
+    likelihood: Likelihood
+    parameters: Tensor
     z: Tensor
     log_px: Tensor
     log_qz: Tensor
     log_share: Tensor | None
     kl: Tensor | None
-    prediction: Tensor
+
+    @cached_property
+    def prediction(self) -> Tensor:
+        """What the decoder says of each feature, averaged over the samples, `(nets, n, *event)`."""
+        return _expected(self.likelihood.prediction(self.parameters, self.x[:, None]), self.log_share)
 
     @cached_property
     def log_pz(self) -> Tensor:
@@ -115,12 +121,13 @@ def bound_terms(model: Density, x: Tensor, noise: Tensor) -> BoundTerms:
         x=x,
         posterior=posterior,
         prior=model.prior,
+        likelihood=model.likelihood,
+        parameters=parameters,
         z=samples.z,
         log_px=model.likelihood.log_prob(parameters, seen).sum(tuple(range(3, x.ndim + 1))),
         log_qz=samples.log_qz,
         log_share=samples.log_share,
         kl=kl,
-        prediction=_expected(model.likelihood.prediction(parameters, seen), samples.log_share),
     )
 
 

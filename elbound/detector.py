@@ -16,6 +16,7 @@ from elbound.views import build_view, modelled_schema
 
 CPU_CHUNK_VALUES = 1 << 20
 CUDA_CHUNK_VALUES = 1 << 24
+LOOK_ITEMS = 64
 MIN_CHUNK, MAX_CHUNK, MAX_CUDA_CHUNK = 16, 1024, 8192
 
 
@@ -48,7 +49,7 @@ class Member(nn.Module):
     @torch.no_grad()
     def look(self, x: Tensor) -> Tensor:
         """What the view makes of all events `(n, *event)`, on the CPU."""
-        return torch.cat([self.view(part.to(self.noise.device)).cpu() for part in x.split(MIN_CHUNK)])
+        return torch.cat([self.view(part.to(self.noise.device)).cpu() for part in x.split(LOOK_ITEMS)])
 
     def observe(self, x: Tensor) -> Observed:
         """What the scores see of events `(n, *event)`."""

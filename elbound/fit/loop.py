@@ -21,6 +21,7 @@ MAX_SKIPS_IN_A_ROW = 20
 MAX_VALIDATION_ITEMS = 1000
 VALIDATIONS = 20
 SEED_STRIDE = 2**32
+MAX_KEPT_BYTES = 256 << 20
 SCALE_PACE = 10.0
 NOTHING_STOPS: Callable[[], bool] = lambda: False  # noqa: E731
 
@@ -149,13 +150,13 @@ def parameter_groups(models: Sequence[Model]) -> list[dict[str, object]]:
 
 
 class Learner:
-    """A member and the batches it learns from; what its view makes of the data is kept where that is costly."""
+    """A member and the batches it learns from; what its view makes of the data is kept where it is costly or small."""
 
     def __init__(self, member: Member, x: Tensor, settings: FitSettings, seed: int) -> None:
         self.member = member
         self.x = x
         self.batches = Batches(len(x), settings.batch_items, member.spec.nets, seed)
-        self.seen = member.look(x) if member.view.costly else None
+        self.seen = member.look(x) if member.view.costly or 4 * x.numel() <= MAX_KEPT_BYTES else None
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Events `(nets, batch, *event)` as the view sees them, and noise `(nets, 1, batch, latent)`."""

@@ -56,8 +56,8 @@ class ColumnsLikelihood(Likelihood):
     def error(self, prediction: Tensor, x: Tensor) -> Tensor:
         if len(self.parts) == 1:
             return self._likelihoods()[0].error(prediction, x)
-        predictions = prediction[..., self.order].split(self.widths, -1)
-        values = x[..., self.order].split(self.widths, -1)
+        predictions = prediction.index_select(-1, self.order).split(self.widths, -1)
+        values = x.index_select(-1, self.order).split(self.widths, -1)
         return self._join(
             [part.error(p, v) for part, p, v in zip(self._likelihoods(), predictions, values, strict=True)]
         )
@@ -70,9 +70,9 @@ class ColumnsLikelihood(Likelihood):
         return [part for part in self.parts if isinstance(part, Likelihood)]
 
     def _pieces(self, parameters: Tensor, x: Tensor) -> list[tuple[Likelihood, Tensor, Tensor]]:
-        values = x[..., self.order].split(self.widths, -1)
+        values = x.index_select(-1, self.order).split(self.widths, -1)
         pieces = parameters.split(self.parameter_widths, -1)
         return list(zip(self._likelihoods(), pieces, values, strict=True))
 
     def _join(self, terms: list[Tensor]) -> Tensor:
-        return torch.cat(terms, -1)[..., self.inverse]
+        return torch.cat(terms, -1).index_select(-1, self.inverse)

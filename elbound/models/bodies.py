@@ -79,9 +79,9 @@ class RowEncoder(Encoder):
             return torch.nan_to_num(x).clamp(-MAX_INPUT, MAX_INPUT)
         return torch.cat(
             [
-                torch.nan_to_num(x[..., self.plain]).clamp(-MAX_INPUT, MAX_INPUT),
-                (x[..., self.hot_column] == self.hot_level).to(x.dtype),
-                torch.isnan(x[..., self.gaps]).to(x.dtype),
+                torch.nan_to_num(x.index_select(-1, self.plain)).clamp(-MAX_INPUT, MAX_INPUT),
+                (x.index_select(-1, self.hot_column) == self.hot_level).to(x.dtype),
+                torch.isnan(x.index_select(-1, self.gaps)).to(x.dtype),
             ],
             -1,
         )

@@ -13,8 +13,9 @@ from elbound.bounds import bound_terms
 from elbound.data.infer import infer_schema
 from elbound.errors import FitError, TooFewItems
 from elbound.fit.checkpoint import load_checkpoint
-from elbound.fit.defaults import image_latent, table_latent, variance_floor
+from elbound.fit.defaults import table_latent, variance_floor
 from elbound.fit.detector import DetectorConfig, fit_detector
+from elbound.fit.image_defaults import pixel_latent
 from elbound.fit.loop import Batches, FitControls, Interrupted, Progress
 from elbound.fit.schedules import image_step_budget, kl_weight, learning_rate, step_budget
 from elbound.scorer import Scorer
@@ -255,7 +256,7 @@ def test_rules_for_size() -> None:
     from elbound.data.schema import ImageSchema
 
     assert [table_latent(d) for d in (1, 5, 30, 1000)] == [2, 3, 15, 32]
-    assert [image_latent(ImageSchema(height=s, width=s, channels=1)) for s in (8, 28, 64)] == [8, 49, 64]
+    assert [pixel_latent(ImageSchema(height=s, width=s, channels=1)) for s in (8, 28, 64)] == [8, 49, 64]
     assert [variance_floor(n) for n in (14, 500, 10**6)] == [0.1, 0.02, 0.01]
     assert [image_step_budget(n) for n in (100, 3000, 10**5)] == [600, 750, 1000]
     assert math.isclose(variance_floor(100), 0.1)
