@@ -106,7 +106,11 @@ def bound_terms(model: Density, x: Tensor, noise: Tensor) -> BoundTerms:
 
     Kingma and Welling, Auto-Encoding Variational Bayes, 2014, section 2.4.
     """
-    posterior = model.encode(x)
+    return terms_at(model, x, model.encode(x), noise)
+
+
+def terms_at(model: Density, x: Tensor, posterior: Posterior, noise: Tensor) -> BoundTerms:
+    """The bound terms of `x` under any posterior, not only the encoder's."""
     mu, logvar = (part[:, None] for part in posterior)  # (nets, 1, n, latent)
     z = mu + torch.exp(0.5 * logvar) * noise
     log_qz = -0.5 * (noise.square().sum(-1) + (logvar + LOG_2PI).sum(-1))

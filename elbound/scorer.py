@@ -19,6 +19,7 @@ from elbound.data.table import Rows, TablePreprocessor
 from elbound.detector import Detector
 from elbound.device import choose_device
 from elbound.errors import BundleCorrupt, GoldenMismatch, SchemaError
+from elbound.regret import likelihood_regret
 
 GOLDEN_ITEMS = 8
 GOLDEN_TOLERANCE = 1e-3
@@ -139,6 +140,15 @@ class Scorer:
         """Scores and p-values of events `(n, *event)`."""
         columns = self.raw_scores(x).T
         return self.calibration.judge(dict(zip(self.detector.score_names, columns, strict=True)))
+
+    def likelihood_regret(self, x: Tensor) -> np.ndarray:
+        """How much better the best posterior explains each event than the encoder's, nats, `(n,)`.
+
+        A deep look at a few events `(n, *event)`, some hundred times the work of a score and no part of the
+        verdict: see `regret.py`.
+        """
+        regret: np.ndarray = likelihood_regret(self.detector, x, self.device).numpy()
+        return regret
 
     def check_golden(self, expected: Tensor) -> None:
         """Raise GoldenMismatch where the golden rows do not score as they did when the bundle was written."""

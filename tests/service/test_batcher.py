@@ -167,6 +167,57 @@ def test_bulk_work_keeps_a_quarter_of_the_batches(batcher: Batcher) -> None:
     assert order.count("interactive") == 8
 
 
+def test_a_job_is_joined_to_no_more_rows_than_it_says(batcher: Batcher) -> None:
+    model = FakeModel()
+    model.gate.clear()
+
+    async def run() -> list[ScoredItems]:
+        first = asyncio.create_task(batcher.submit(model.score, rows(1), lane="bulk", deadline=FAR))
+        await asyncio.to_thread(model.entered.wait)
+        others = [
+            asyncio.create_task(batcher.submit(model.score, rows(i, i, i, i), lane="bulk", deadline=FAR, batch_rows=10))
+            for i in range(2, 5)
+        ]
+        await asyncio.sleep(0.05)
+        model.gate.set()
+        return list(await asyncio.gather(first, *others))
+
+    answers = asyncio.run(run())
+    assert model.sizes == [1, 8, 4]
+    assert [answer.score[0] for answer in answers] == [5, 10, 15, 20]
+
+
+def test_who_comes_during_a_bulk_batch_waits_for_no_second(batcher: Batcher) -> None:
+    order: list[str] = []
+
+    async def one_round() -> None:
+        model, gate, entered = FakeModel(), threading.Event(), threading.Event()
+
+        def named(name: str):  # type: ignore[no-untyped-def]
+            def run(x: torch.Tensor) -> ScoredItems:
+                entered.set()
+                gate.wait(10)
+                order.append(name)
+                return model.score(x)
+
+            return run
+
+        held = asyncio.create_task(batcher.submit(named("held"), rows(1), lane="bulk", deadline=FAR))
+        await asyncio.to_thread(entered.wait)
+        bulk = asyncio.create_task(batcher.submit(named("bulk"), rows(1), lane="bulk", deadline=FAR))
+        other = asyncio.create_task(batcher.submit(named("interactive"), rows(1), lane="interactive", deadline=FAR))
+        await asyncio.sleep(0.02)
+        gate.set()
+        await asyncio.gather(held, bulk, other)
+
+    async def run() -> None:
+        for _ in range(5):  # whatever turn the batcher was at
+            await one_round()
+
+    asyncio.run(run())
+    assert order == ["held", "interactive", "bulk"] * 5
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 20), st.sampled_from(["score", "cancel", "bad"]), st.booleans()), max_size=40))
 def test_every_caller_gets_exactly_its_own_rows(calls: list[tuple[int, str, bool]]) -> None:

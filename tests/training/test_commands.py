@@ -1,11 +1,13 @@
 """The commands as a user runs them: real processes on real files."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from safetensors.torch import load_file
 
 from elbound.bundle import load_bundle
 from elbound.fit.checkpoint import load_checkpoint
+from elbound.scorer import Scorer
 
 ENVIRON = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -252,3 +255,72 @@ def test_help_lists_every_command() -> None:
     for command in ("train", "evaluate", "score", "inspect", "serve", "demo"):
         assert f" {command} " in text
     assert succeed("--version").strip() == "0.1.0"
+
+
+def write_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def png(pixels: np.ndarray) -> bytes:
+    packed = io.BytesIO()
+    Image.fromarray(pixels).save(packed, "PNG")
+    return packed.getvalue()
+
+
+def test_heat_maps_of_anomalies_alone_stay_in_their_folder(image_bundle: Path, tmp_path: Path) -> None:
+    odd = png(np.random.default_rng(0).integers(0, 256, (12, 12), dtype=np.uint8))
+    names = ["../../escaped.png", "/absolute.png", "a/b.png", "a_b.png", "..\\back.png", "\u00e4" * 120 + ".png"]
+    first = write_zip(tmp_path / "first.zip", {**dict.fromkeys(names, odd), "broken.png": odd[:40]})
+    second = write_zip(tmp_path / "second.zip", {"a/b.png": odd})
+    folder = tmp_path / "deep" / "er" / "maps"
+    out = tmp_path / "r.ndjson"
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    text = succeed("score", image_bundle, first, second, "--out", out, "--heatmaps", folder)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    anomalies = [place for place, row in enumerate(rows) if row["is_anomaly"]]
+    assert len(anomalies) == 7
+    assert f"and 7 heat maps to {folder}" in text
+    written = sorted(folder.iterdir())
+    assert [int(path.name[:6]) for path in written] == anomalies
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} - before == {out, *written}
+    assert {f"{place:06d}_a_b.png" for place in anomalies if rows[place]["name"] in ("a/b.png", "a_b.png")} <= {
+        path.name for path in written
+    }
+    for path in written:
+        with Image.open(path) as image:
+            assert (image.format, image.size) == ("PNG", (216, 216))
+
+
+def test_normal_images_get_no_heat_map(image_bundle: Path, image_scorer: Scorer, tmp_path: Path) -> None:
+    assert image_scorer.image is not None
+    calm = image_scorer.image.from_tensor(image_scorer.golden)
+    files = write_zip(
+        tmp_path / "a.zip", {"odd.png": png(255 - calm[0]), **{f"{i}.png": png(calm[i]) for i in (1, 2, 3)}}
+    )
+    maps = tmp_path / "maps"
+    succeed("score", image_bundle, files, "--out", tmp_path / "r.parquet", "--heatmaps", maps)
+    rows = pyarrow.parquet.read_table(tmp_path / "r.parquet").to_pylist()
+    anomalies = {f"{place:06d}_{Path(row['name']).stem}.png" for place, row in enumerate(rows) if row["is_anomaly"]}
+    assert {path.name for path in maps.iterdir()} == anomalies
+    assert "000003_odd.png" in anomalies
+    assert len(anomalies) < 4
+
+
+def test_heat_maps_that_cannot_be_are_refused_before_any_work(
+    table_bundle: Path, image_bundle: Path, csv_file: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    out, maps = tmp_path / "r.csv", tmp_path / "maps"
+    assert "rows scores rows of a table, which have no heat maps" in fail(
+        "score", table_bundle, csv_file, "--out", out, "--heatmaps", maps
+    )
+    assert not maps.exists()
+    assert "the next run would score the maps" in fail(
+        "score", image_bundle, image_folder, "--out", out, "--heatmaps", image_folder / "maps"
+    )
+    assert "cannot be made: File exists" in fail(
+        "score", image_bundle, image_folder, "--out", out, "--heatmaps", csv_file
+    )
+    assert not out.exists()
