@@ -17,7 +17,7 @@ from elbound.views import build_view, modelled_schema
 CPU_CHUNK_VALUES = 1 << 20
 CUDA_CHUNK_VALUES = 1 << 24
 LOOK_ITEMS = 64
-MIN_CHUNK, MAX_CHUNK, MAX_CUDA_CHUNK = 16, 1024, 8192
+MIN_CHUNK, MAX_CHUNK, MAX_CUDA_CHUNK = 64, 1024, 8192
 
 
 class DetectorSpec(BaseModel):
