@@ -1,8 +1,8 @@
 """The queue in front of the device: bounded, without a timer, one worker thread.
 
-Whatever waits when the device is free becomes the next batch. Jobs of one model are joined; each gets its own
-rows back, sliced by the offsets at which they were joined, copied out before the caller's future completes. No
-HTTP here and no torch.nn.
+Whatever waits when the device is free becomes the next batch. Jobs with the same `run` are joined; each gets its
+own rows back, sliced by the offsets at which they were joined, before the caller's future completes. No HTTP here
+and no torch.nn.
 """
 
 import asyncio
@@ -11,30 +11,40 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from elbound.calibration.calibration import ScoredItems
 from service.errors import DeadlineExceeded, Overloaded
 
 Lane = Literal["interactive", "bulk"]
-Run = Callable[[Tensor], ScoredItems]
 
 BULK_SHARE = 4
-"""While both lanes wait, every fourth batch is bulk."""
+"""While both lanes wait, every fourth batch is bulk, and never two in a row."""
+
+
+class Rows(Protocol):
+    """What a run answers: something for each row, which can be parted."""
+
+    def part(self, start: int, stop: int) -> "Rows":
+        """The answer for the rows from `start` to `stop`."""
+
+
+Run = Callable[[Tensor], Rows]
+R = TypeVar("R", bound=Rows)
 
 
 @dataclass(eq=False)
 class Job:
-    """Rows of one caller for one model. `deadline` is on the monotonic clock, in seconds."""
+    """Rows of one caller for one `run`, joined up to `batch_rows`; `deadline` is on the monotonic clock, in seconds."""
 
     run: Run
     x: Tensor
     lane: Lane
     deadline: float
-    future: "asyncio.Future[ScoredItems]"
+    batch_rows: int
+    future: "asyncio.Future[Rows]"
     loop: asyncio.AbstractEventLoop
     queued: float = field(default_factory=time.monotonic)
 
@@ -89,10 +99,16 @@ class Batcher:
     def alive(self) -> bool:
         return self.worker.is_alive()
 
-    async def submit(self, run: Run, x: Tensor, *, lane: Lane, deadline: float) -> ScoredItems:
-        """Scores of the rows of `x`. Raises Overloaded at once, DeadlineExceeded, or what `run` raises."""
+    async def submit(
+        self, run: Callable[[Tensor], R], x: Tensor, *, lane: Lane, deadline: float, batch_rows: int | None = None
+    ) -> R:
+        """What `run` answers for the rows of `x`, joined with others to at most `batch_rows`.
+
+        By default that is the batcher's own limit. Raises Overloaded at once, DeadlineExceeded, or what `run` raises.
+        """
         loop = asyncio.get_running_loop()
-        job = Job(run, x, lane, deadline, loop.create_future(), loop)
+        future = loop.create_future()
+        job = Job(run, x, lane, deadline, batch_rows or self.batch_rows, future, loop)
         with self.changed:
             rows, size = self.waiting_rows + len(x), self.waiting_bytes + job.size
             if self.stopping or (self.waiting_rows and (rows > self.max_queue_rows or size > self.max_queue_bytes)):
@@ -100,7 +116,8 @@ class Batcher:
             self.waiting_rows, self.waiting_bytes = rows, size
             self.lanes[lane].append(job)
             self.changed.notify()
-        return await job.future
+        result: R = await future
+        return result
 
     def _work(self) -> None:
         torch.set_num_threads(1)  # of this thread: large batches are spread over the cores chunk by chunk
@@ -118,9 +135,9 @@ class Batcher:
             first = lane.popleft()
             batch, rows = [first], len(first.x)
             others: deque[Job] = deque()
-            while lane and rows < self.batch_rows:
+            while lane and rows < first.batch_rows:
                 job = lane.popleft()
-                if job.run == first.run and rows + len(job.x) <= self.batch_rows:
+                if job.run == first.run and rows + len(job.x) <= first.batch_rows:
                     batch.append(job)
                     rows += len(job.x)
                 else:
@@ -132,10 +149,12 @@ class Batcher:
 
     def _choose_lane(self) -> deque[Job]:
         interactive, bulk = self.lanes["interactive"], self.lanes["bulk"]
-        if not (interactive and bulk):
-            return interactive or bulk
-        self.turn = (self.turn + 1) % BULK_SHARE
-        return bulk if self.turn == 0 else interactive
+        if interactive and bulk:
+            self.turn = (self.turn + 1) % BULK_SHARE
+            return bulk if self.turn == 0 else interactive
+        if bulk:
+            self.turn = 0  # whoever comes meanwhile waits for this one and for no second
+        return interactive or bulk
 
     def _score(self, batch: list[Job]) -> None:
         """Score what is still wanted; where a joined batch fails, each job is tried once by itself."""
@@ -165,18 +184,18 @@ class Batcher:
         self.on_batch(record)
 
     @staticmethod
-    def _run_joined(jobs: list[Job]) -> list[ScoredItems]:
+    def _run_joined(jobs: list[Job]) -> list[Rows]:
         if len(jobs) == 1:
             return [jobs[0].run(jobs[0].x)]
-        scored = jobs[0].run(torch.cat([job.x for job in jobs]))
+        joined = jobs[0].run(torch.cat([job.x for job in jobs]))
         results, start = [], 0
         for job in jobs:
-            results.append(scored.part(start, start + len(job.x)))
+            results.append(joined.part(start, start + len(job.x)))
             start += len(job.x)
         return results
 
     @staticmethod
-    def _finish(job: Job, outcome: ScoredItems | Exception) -> None:
+    def _finish(job: Job, outcome: Rows | Exception) -> None:
         def settle() -> None:
             if job.future.done():
                 return

@@ -37,6 +37,13 @@ class ScoreValue(_Answer):
     p_value: float
 
 
+class Explanation(_Answer):
+    """`explain=true`: the score that decided, and a PNG in base64 of the image under its heat map."""
+
+    score: str
+    heatmap: str
+
+
 class Item(_Answer):
     """One item: either an error or a verdict. `fired` names the score that made it an anomaly."""
 
@@ -49,6 +56,7 @@ class Item(_Answer):
     score: float | None = None
     fired: str | None = None
     scores: dict[str, ScoreValue] | None = None
+    explanation: Explanation | None = None
 
 
 class ErrorAnswer(_Answer):
@@ -75,6 +83,7 @@ class Columns(_Answer):
     score: list[float | None]
     fired: list[str | None]
     scores: dict[str, ScoreColumn]
+    explanation: list[Explanation | None] | None = None
 
 
 class Summary(_Answer):

@@ -12,6 +12,7 @@ from elbound.data.items import TensorItems
 from elbound.scorer import Scorer
 from service.batcher import Batcher, Lane
 from service.errors import NoItemScored
+from service.explaining import draw_heat, heat_of_items
 
 Layout = Literal["items", "columns"]
 INTERACTIVE_ROWS = 256
@@ -20,12 +21,13 @@ INTERACTIVE_ROWS = 256
 
 @dataclass(frozen=True)
 class Answer:
-    """Scored items of one upload at one alpha, ready to be written."""
+    """Scored items of one upload at one alpha, ready to be written; with their heat maps where asked for."""
 
     scorer: Scorer
     items: TensorItems
     scored: ScoredItems
     alpha: float
+    heat: np.ndarray | None = None
 
 
 async def score_items(
@@ -36,8 +38,9 @@ async def score_items(
     alpha: float | None,
     deadline_ms: int,
     batch_rows: int,
+    explain: bool = False,
 ) -> Answer:
-    """Score through the queue, large uploads slice by slice so that nobody waits behind all of one.
+    """Score through the queue, large uploads slice by slice so that nobody waits behind all of one; explain if asked.
 
     Raises Overloaded, DeadlineExceeded, ConfigError for alpha, NoItemScored.
     """
@@ -50,7 +53,8 @@ async def score_items(
         await batcher.submit(scorer.score_tensor, rows, lane=lane, deadline=deadline)
         for rows in items.x.split(batch_rows)
     ]
-    return Answer(scorer, items, ScoredItems.concatenate(parts), alpha)
+    heat = await heat_of_items(scorer, items.x, batcher, deadline=deadline) if explain else None
+    return Answer(scorer, items, ScoredItems.concatenate(parts), alpha, heat)
 
 
 def answer_document(answer: Answer, layout: Layout) -> dict[str, object]:
@@ -89,6 +93,7 @@ def _columns(answer: Answer, is_anomaly: np.ndarray) -> dict[str, object]:
     """One list a field, as long as the upload; null where an item has an error."""
     items, scored = answer.items, answer.scored
     severity = answer.scorer.calibration.verdict.severity(scored.score, answer.alpha)
+    loudest = answer.scorer.calibration.rule.fired(scored.scores)
 
     def spread(values: list[object]) -> list[object]:
         if len(values) == items.n:
@@ -98,26 +103,25 @@ def _columns(answer: Answer, is_anomaly: np.ndarray) -> dict[str, object]:
             whole[place] = value
         return whole
 
-    return {
+    columns: dict[str, object] = {
         "index": list(range(items.n)),
         "name": [None] * items.n if items.names is None else list(items.names),
         "is_anomaly": spread(is_anomaly.tolist()),
         "p_value": spread(scored.p_value.tolist()),
         "severity": [None] * items.n if severity is None else spread(severity.tolist()),
         "score": spread(scored.score.tolist()),
-        "fired": spread(
-            [
-                name if odd else None
-                for name, odd in zip(
-                    answer.scorer.calibration.rule.fired(scored.scores), is_anomaly.tolist(), strict=True
-                )
-            ]
-        ),
+        "fired": spread([name if odd else None for name, odd in zip(loudest, is_anomaly.tolist(), strict=True)]),
         "scores": {
             name: {"value": spread(values.tolist()), "p_value": spread(scored.p_values[name].tolist())}
             for name, values in scored.scores.items()
         },
     }
+    if answer.heat is not None:
+        pictures = draw_heat(answer.scorer, items.x, answer.heat)
+        columns["explanation"] = spread(
+            [{"score": name, "heatmap": picture} for name, picture in zip(loudest, pictures, strict=True)]
+        )
+    return columns
 
 
 def _items(answer: Answer, columns: dict[str, object]) -> list[dict[str, object]]:

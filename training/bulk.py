@@ -20,6 +20,7 @@ from elbound.data.readers import parse_file, table_files, table_suffix
 from elbound.data.schema import ImageSchema
 from elbound.errors import ConfigError, DataError, DecodeError, ItemError, SchemaError
 from elbound.scorer import Scorer
+from training.heatmaps import write_heatmaps
 
 IMAGES_A_PIECE = 256
 ROWS_A_PIECE = 65_536
@@ -31,6 +32,7 @@ class BulkSummary:
     items: int = 0
     anomalies: int = 0
     errors: int = 0
+    heatmaps: int = 0
     unseen: Counter[str] = field(default_factory=Counter)
     """Categories that training had not seen, by column."""
 
@@ -44,9 +46,12 @@ class Piece:
     items: TensorItems
 
 
-def score_files(scorer: Scorer, paths: list[Path], out: Path, *, alpha: float) -> Iterator[BulkSummary]:
+def score_files(
+    scorer: Scorer, paths: list[Path], out: Path, *, alpha: float, heatmaps: Path | None = None
+) -> Iterator[BulkSummary]:
     """Score every item of `paths` into `out`; yields the counts so far after each piece.
 
+    With `heatmaps`, a folder, each anomalous image is drawn there under its heat map as soon as it is scored.
     An item that cannot be read becomes a row with its error, and so does a whole file. `out` appears when all
     is done. Raises the error of the first file where no item of any could be read, ConfigError for `out`.
     """
@@ -58,9 +63,12 @@ def score_files(scorer: Scorer, paths: list[Path], out: Path, *, alpha: float) -
         for piece in pieces(scorer, path, failures):
             scored = scorer.score_tensor(piece.items.x)
             tables.append(_rows(piece, scored, scorer.calibration, alpha))
+            is_anomaly = scorer.calibration.verdict.is_anomaly(scored.score, alpha)
+            if heatmaps is not None:
+                summary.heatmaps += _draw(scorer, piece, is_anomaly, summary.items, heatmaps)
             summary.items += piece.items.n
             summary.errors += len(piece.items.errors)
-            summary.anomalies += int(scorer.calibration.verdict.is_anomaly(scored.score, alpha).sum())
+            summary.anomalies += int(is_anomaly.sum())
             summary.unseen += piece.items.unseen
             yield summary
     if failures and summary.items == summary.errors:
@@ -130,6 +138,13 @@ def _image_pieces(scorer: Scorer, files: ImageFiles) -> Iterator[Piece]:
         items = scorer.images_to_tensor(data, names=names)
         items.errors.update(broken)
         yield Piece(str(files.path), start, items)
+
+
+def _draw(scorer: Scorer, piece: Piece, is_anomaly: np.ndarray, first_row: int, heatmaps: Path) -> int:
+    """Draw the anomalies of a piece whose first item is the row `first_row` of the results; says how many."""
+    index = piece.items.index[is_anomaly]
+    names = ["" if piece.items.names is None else piece.items.names[i] for i in index]
+    return write_heatmaps(scorer, piece.items.x[torch.from_numpy(is_anomaly)], names, first_row + index, heatmaps)
 
 
 def _rows(piece: Piece, scored: ScoredItems, calibration: Calibration, alpha: float) -> pa.Table:

@@ -102,6 +102,13 @@ def score(
     bundle: Bundle,
     files: Annotated[list[Path], typer.Argument(help="Tables, images, zips or folders of them.")],
     out: Annotated[Path, typer.Option(help="results.csv, .parquet or .ndjson")],
+    heatmaps: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder, made if missing, for a PNG of each anomalous image (of no other) that shows where it is "
+            "odd; its name begins with the image's row in --out, counted from 0."
+        ),
+    ] = None,
     alpha: Alpha = None,
     device: Device = "auto",
 ) -> None:
@@ -110,10 +117,14 @@ def score(
     from elbound.scorer import Scorer
     from training.bulk import check_out
     from training.console import show_scoring
+    from training.heatmaps import make_folder
 
     check_out(out, files)
     scorer = Scorer.from_bundle(bundle, device=device)
-    show_scoring(scorer, files, out, alpha=check_alpha(alpha) if alpha is not None else scorer.alpha)
+    alpha = check_alpha(alpha) if alpha is not None else scorer.alpha
+    if heatmaps is not None:
+        make_folder(scorer, heatmaps, files)
+    show_scoring(scorer, files, out, alpha=alpha, heatmaps=heatmaps)
 
 
 def inspect(bundle: Bundle) -> None:

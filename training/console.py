@@ -149,17 +149,20 @@ def show_bundle(scorer: Scorer, path: Path) -> None:
     console.print("with " + ", ".join(f"{name} {version}" for name, version in manifest.software.items()))
 
 
-def show_scoring(scorer: Scorer, files: list[Path], out: Path, *, alpha: float) -> None:
+def show_scoring(scorer: Scorer, files: list[Path], out: Path, *, alpha: float, heatmaps: Path | None = None) -> None:
     """Score `files` into `out` under a progress line, then say what was found."""
     started = time.monotonic()
     summary = BulkSummary()
     with console.status("scoring") as status:
-        for summary in score_files(scorer, files, out, alpha=alpha):
+        for summary in score_files(scorer, files, out, alpha=alpha, heatmaps=heatmaps):
             rate = summary.items / (time.monotonic() - started)
             status.update(f"scored {summary.items:,} items, {rate:,.0f} a second")
+    drawn = "" if heatmaps is None else f" and {summary.heatmaps:,} heat maps to {heatmaps}"
     console.print(
         f"{summary.items:,} items: {summary.anomalies:,} anomalies at alpha = {alpha:g}, {summary.errors:,} errors; "
-        f"wrote {out}"
+        f"wrote {out}{drawn}",
+        markup=False,
+        soft_wrap=True,
     )
     for column, count in summary.unseen.items():
         warn(f"column {column!r}: {count:,} values that training never saw")

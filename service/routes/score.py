@@ -2,6 +2,7 @@
 
 import asyncio
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from elbound.calibration.conformal import check_alpha
 from elbound.errors import ConfigError
 from service.decode import JSON, decode_all, media_type_of, split_request
+from service.explaining import check_count, check_explains
 from service.limits import expand, read_body
 from service.schemas import ErrorAnswer, ScoreAnswer
 from service.scoring import Answer, Layout, answer_document, score_items
@@ -30,6 +32,10 @@ PARAMETERS = {
     "layout": {
         "schema": {"type": "string", "enum": ["items", "columns"], "default": "items"},
         "description": "`columns` answers one array a field, for many rows.",
+    },
+    "explain": {
+        "schema": {"type": "boolean", "default": False},
+        "description": "`true` adds to each image the score that decided and its heat map as a PNG.",
     },
 }
 ERRORS: dict[int | str, dict[str, object]] = {
@@ -54,6 +60,7 @@ class Query:
     model: str | None
     alpha: float | None
     layout: Layout
+    explain: bool
 
 
 @router.post(
@@ -68,6 +75,8 @@ async def score(request: Request) -> Response:
     state = state_of(request)
     query = parse_query(request)
     scorer = state.registry.get(query.model).scorer
+    if query.explain:
+        check_explains(scorer)
     content_type = request.headers.get("content-type", "")
     media_type = media_type_of(content_type)
     settings = state.settings
@@ -84,6 +93,8 @@ async def score(request: Request) -> Response:
             else await asyncio.to_thread(decode_all, uploads, scorer, settings)
         )
     state.metrics.observe_upload(scorer, items)
+    if query.explain:
+        check_count(items, max_explained_items=settings.max_explained_items)
     answer = await score_items(
         scorer,
         items,
@@ -91,10 +102,11 @@ async def score(request: Request) -> Response:
         alpha=query.alpha,
         deadline_ms=settings.deadline_ms,
         batch_rows=settings.batch_rows,
+        explain=query.explain,
     )
     state.metrics.observe_scores(scorer, answer.scored)
     with state.metrics.stage("postprocess"):
-        if items.n <= INLINE_ITEMS:
+        if items.n <= INLINE_ITEMS and not query.explain:  # pictures are drawn aside
             return _encode(answer, query.layout)
         return await asyncio.to_thread(_encode, answer, query.layout)
 
@@ -110,10 +122,20 @@ def parse_query(request: Request) -> Query:
     values = dict(given)
     if len(values) < len(given):
         raise ConfigError("a parameter is given twice", code="parameter_repeated", where="query")
-    layout = values.get("layout", "items")
-    if layout not in ("items", "columns"):
-        raise ConfigError(f"layout must be items or columns. Got {layout[:100]!r} instead", where="layout")
-    return Query(values.get("model"), _alpha(values.get("alpha")), "columns" if layout == "columns" else "items")
+    return Query(
+        model=values.get("model"),
+        alpha=_alpha(values.get("alpha")),
+        layout="columns" if _is_second(values, "layout", "items", "columns") else "items",
+        explain=_is_second(values, "explain", "false", "true"),
+    )
+
+
+def _is_second(values: Mapping[str, str], name: str, first: str, second: str) -> bool:
+    """Whether a parameter of two values, the first by default, has the second."""
+    text = values.get(name, first)
+    if text not in (first, second):
+        raise ConfigError(f"{name} must be {first} or {second}. Got {text[:100]!r} instead", where=name)
+    return text == second
 
 
 def _alpha(text: str | None) -> float | None:

@@ -297,9 +297,8 @@ def test_heat_maps_of_anomalies_alone_stay_in_their_folder(image_bundle: Path, t
 def test_normal_images_get_no_heat_map(image_bundle: Path, image_scorer: Scorer, tmp_path: Path) -> None:
     assert image_scorer.image is not None
     calm = image_scorer.image.from_tensor(image_scorer.golden)
-    files = write_zip(
-        tmp_path / "a.zip", {"odd.png": png(255 - calm[0]), **{f"{i}.png": png(calm[i]) for i in (1, 2, 3)}}
-    )
+    normal = {f"{i}.png": png(calm[i]) for i in (1, 2, 3)}
+    files = write_zip(tmp_path / "a.zip", {"odd.png": png(255 - calm[0]), **normal})
     maps = tmp_path / "maps"
     succeed("score", image_bundle, files, "--out", tmp_path / "r.parquet", "--heatmaps", maps)
     rows = pyarrow.parquet.read_table(tmp_path / "r.parquet").to_pylist()
