@@ -28,7 +28,7 @@ def train(config: TrainConfig) -> Scorer:
     _make_parent(out)
     if config.bundle.checkpoint.exists() and not config.bundle.resume:
         warn(f"{config.bundle.checkpoint} is left of an earlier run and is started over; --resume would continue it")
-    source = read_source(config.data)
+    source = read_source(config.data, mode=config.model.mode)
     for warning in source.warnings:
         warn(warning)
     show_schema(source.schema, len(source.items))

@@ -13,6 +13,7 @@ from elbound.data.infer import infer_schema
 from elbound.data.readers import read_table, table_suffix
 from elbound.data.schema import MAX_IMAGE_SIDE, IgnoredColumn, ImageSchema, TableSchema, list_names, read_schema
 from elbound.errors import ConfigError, DataError, SchemaError
+from elbound.fit.image_defaults import largest_side
 from training.config import DataConfig
 
 
@@ -43,9 +44,12 @@ def holds_images(path: Path) -> bool:
     return images > tables
 
 
-def read_source(config: DataConfig) -> Source:
-    """Read and decode everything at `config.path`. Raises DataError, SchemaError, ConfigError."""
-    return _images(config) if holds_images(config.path) else _table(config)
+def read_source(config: DataConfig, *, mode: str = "auto") -> Source:
+    """Read and decode everything at `config.path`; `mode` says how large images need be.
+
+    Raises DataError, SchemaError, ConfigError.
+    """
+    return _images(config, mode) if holds_images(config.path) else _table(config)
 
 
 def _table(config: DataConfig) -> Source:
@@ -89,7 +93,7 @@ def _completed(schema: TableSchema, table: pa.Table, exclude: tuple[str, ...], c
     return completed
 
 
-def _images(config: DataConfig) -> Source:
+def _images(config: DataConfig, mode: str) -> Source:
     for name in ("exclude", "id"):
         if getattr(config, name):
             raise ConfigError(f"--{name} is for columns of a table; the data are images", where=f"data.{name}")
@@ -97,20 +101,22 @@ def _images(config: DataConfig) -> Source:
     groups = None
     if config.split_by is not None:  # before the images are decoded: a slip is told at once
         groups = dict(zip(files.names, _groups(config.split_by, files.names), strict=True))
-    schema = _image_schema(files, config)
+    schema = _image_schema(files, config, mode)
     decoded = decode_images(files, schema, max_bad_share=config.max_bad_share)
     warnings = [f"skipped {name}: {reason}" for name, reason in decoded.skipped.items()]
     return Source(decoded.x, schema, None if groups is None else [groups[name] for name in decoded.names], warnings)
 
 
-def _image_schema(files: ImageFiles, config: DataConfig) -> ImageSchema:
+def _image_schema(files: ImageFiles, config: DataConfig, mode: str) -> ImageSchema:
     if config.schema_file is None:
         if config.image_size is not None and not all(1 <= side <= MAX_IMAGE_SIDE for side in config.image_size):
             raise ConfigError(
                 f"--image-size must be from 1 to {MAX_IMAGE_SIDE:,} pixels a side. Got {config.image_size} instead",
                 where="data.image_size",
             )
-        return infer_image_schema(files, image_size=config.image_size, resize=config.resize)
+        return infer_image_schema(
+            files, image_size=config.image_size, resize=config.resize, max_side=largest_side(mode)
+        )
     if config.image_size is not None:
         raise ConfigError("--image-size and --schema both say the size; give one of them", where="data.image_size")
     schema = read_schema(config.schema_file)

@@ -75,12 +75,17 @@ def is_image_name(name: str) -> bool:
 
 
 def infer_image_schema(
-    files: ImageFiles, *, image_size: tuple[int, int] | None = None, resize: ResizeMode = "fit"
+    files: ImageFiles,
+    *,
+    image_size: tuple[int, int] | None = None,
+    resize: ResizeMode = "fit",
+    max_side: int = MAX_SIDE,
 ) -> ImageSchema:
     """Colour, depth and size from at most `SAMPLE` images spread over the names.
 
-    The size is the images' median height and width, scaled down to at most `MAX_SIDE` on the longer side
-    (a pixel model sees no more); `image_size` (height, width) overrides it. Colour where any has it.
+    The size is the images' median height and width, scaled down to at most `max_side` on the longer side
+    (a model of pixels sees no more than `MAX_SIDE`); `image_size` (height, width) overrides it. Colour where any
+    has it.
     """
     picked = np.unique(np.linspace(0, len(files.names) - 1, min(SAMPLE, len(files.names))).astype(int))
     facts = []
@@ -92,7 +97,7 @@ def infer_image_schema(
     if not facts:
         raise DataError(f"none of {len(picked)} images of {files.path} can be read", where=str(files.path))
     heights, widths, colour, deep = zip(*facts, strict=True)
-    height, width = image_size or _fitting_size(float(np.median(heights)), float(np.median(widths)))
+    height, width = image_size or _fitting_size(float(np.median(heights)), float(np.median(widths)), max_side)
     grey_16 = any(deep) and not any(colour)
     return ImageSchema(
         height=height, width=width, channels=3 if any(colour) else 1, bits=16 if grey_16 else 8, resize=resize
@@ -157,6 +162,6 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
         raise DecodeError(f"{path} is not a readable zip: {error}", where=str(path)) from error
 
 
-def _fitting_size(height: float, width: float) -> tuple[int, int]:
-    scale = min(1.0, MAX_SIDE / max(height, width))
+def _fitting_size(height: float, width: float, max_side: int) -> tuple[int, int]:
+    scale = min(1.0, max_side / max(height, width))
     return max(4, round(height * scale)), max(4, round(width * scale))

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from elbound.data.imagefiles import MAX_SIDE
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.detector import DetectorSpec
 from elbound.errors import MissingExtra
@@ -9,7 +10,7 @@ from elbound.models import ModelSpec
 from elbound.networks.features import map_channels, map_shape, pretrained_weights
 
 IMAGE_MODES = ("pixels", "features")
-FEATURE_SIDE = 64
+FEATURE_SIDE, FEATURE_INPUT_SIDE = 64, 160
 PIXEL_BANK, FEATURE_BANK = 4_000, 1_000
 PIXEL_SAMPLES = 4
 PATCH_LATENT, MAX_LATENT = 16, 4096
@@ -41,6 +42,17 @@ def image_mode(schema: ImageSchema) -> str:
     that they were trained on.
     """
     return "features" if schema.channels == 3 or min(schema.height, schema.width) >= FEATURE_SIDE else "pixels"
+
+
+def largest_side(mode: str) -> int:
+    """Pixels on the longer side that are worth keeping: 64 for a model of pixels, 160 for pretrained features."""
+    if mode == "pixels":
+        return MAX_SIDE
+    try:
+        pretrained_weights()
+    except MissingExtra:
+        return MAX_SIDE
+    return FEATURE_INPUT_SIDE
 
 
 def settle_mode(schema: TableSchema | ImageSchema, mode: str) -> tuple[str, str | None]:

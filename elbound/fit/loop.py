@@ -22,6 +22,7 @@ MAX_VALIDATION_ITEMS = 1000
 VALIDATIONS = 20
 SEED_STRIDE = 2**32
 MAX_KEPT_BYTES = 256 << 20
+MAX_LOOKED_ITEMS = 4_000
 SCALE_PACE = 10.0
 NOTHING_STOPS: Callable[[], bool] = lambda: False  # noqa: E731
 
@@ -150,10 +151,15 @@ def parameter_groups(models: Sequence[Model]) -> list[dict[str, object]]:
 
 
 class Learner:
-    """A member and the batches it learns from; what its view makes of the data is kept where it is costly or small."""
+    """A member and the batches it learns from; what its view makes of the data is kept where it is costly or small.
+
+    Of a costly view (0.2 MB an image) at most `MAX_LOOKED_ITEMS` items are kept, spread over all, and learned from.
+    """
 
     def __init__(self, member: Member, x: Tensor, settings: FitSettings, seed: int) -> None:
         self.member = member
+        if member.view.costly and len(x) > MAX_LOOKED_ITEMS:
+            x = x[torch.linspace(0, len(x) - 1, MAX_LOOKED_ITEMS).long()]
         self.x = x
         self.batches = Batches(len(x), settings.batch_items, member.spec.nets, seed)
         self.seen = member.look(x) if member.view.costly or 4 * x.numel() <= MAX_KEPT_BYTES else None

@@ -136,6 +136,7 @@ def test_size_is_the_median_scaled_to_sixty_four(picture: Picture, write: Write,
         write(f"t/{place}.png", picture(grey(1, height=height, width=width)))
     files = image_files(tmp_path / "t")
     assert infer_image_schema(files) == ImageSchema(height=64, width=32, channels=1)
+    assert infer_image_schema(files, max_side=160).event == (1, 100, 50)
     stated = infer_image_schema(files, image_size=(7, 300), resize="crop")
     assert stated == ImageSchema(height=7, width=300, channels=1, resize="crop")
 
