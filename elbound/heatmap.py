@@ -1,6 +1,7 @@
 """Where in an image the anomaly is: maps from the same terms as the scores, and their picture for people."""
 
 import io
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ SHOWN_SIDE = 224
 
 NORMAL_QUANTILE, EVIDENT_TIMES = 0.99, 3.0
 OPACITY = 0.75
+_NORMAL_LEVELS: WeakKeyDictionary[Scorer, Tensor] = WeakKeyDictionary()
+"""The quantile of each loaded scorer, computed once."""
 
 
 def heat_maps(scorer: Scorer, x: Tensor) -> np.ndarray:
@@ -30,9 +33,10 @@ def heat_maps(scorer: Scorer, x: Tensor) -> np.ndarray:
     SchemaError for a table.
     """
     raw = _raw_maps(scorer, x)
-    normal = _raw_maps(scorer, scorer.golden).flatten(1)
-    quantile = torch.quantile(normal, NORMAL_QUANTILE, dim=1).clamp(min=1e-12)
-    heat: np.ndarray = (raw / quantile.view(-1, 1, 1, 1)).mean(0).numpy()
+    if scorer not in _NORMAL_LEVELS:
+        normal = _raw_maps(scorer, scorer.golden).flatten(1)
+        _NORMAL_LEVELS[scorer] = torch.quantile(normal, NORMAL_QUANTILE, dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+    heat: np.ndarray = (raw / _NORMAL_LEVELS[scorer]).mean(0).numpy()
     return heat
 
 

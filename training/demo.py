@@ -148,7 +148,7 @@ def _post(url: str, model: str, body: bytes, media_type: str) -> list[dict[str, 
 def _report(model: str, seen: Verdicts, bundle: Path) -> None:
     from elbound.evaluation import auroc, realised_rate
 
-    table = Table("upload", "really", "verdict", "p-value", "severity", "negative ELBO (nats)", title=model)
+    table = Table("upload", "really", "verdict", "p-value", "severity", "score (nats)", title=model)
     for anomalous in (False, True):
         for i in np.flatnonzero(seen.anomalous == anomalous)[:SHOWN]:
             item = seen.items[i]
@@ -158,12 +158,12 @@ def _report(model: str, seen: Verdicts, bundle: Path) -> None:
     console.print(table)
     scores = seen.column("score")
     normal, anomalous_scores = scores[~seen.anomalous], scores[seen.anomalous]
-    rate = realised_rate(Scorer.from_bundle(bundle, device="cpu").calibration.verdict, normal, ALPHA)
+    rate = realised_rate(Scorer.from_bundle(bundle, device="cpu").calibration.verdict, normal, ALPHA, confidence=0.99)
     caught = float(seen.column("is_anomaly")[seen.anomalous].mean())
     console.print(
         f"{model}: AUROC {auroc(normal, anomalous_scores):.4f}; at alpha = {ALPHA:g} false alarms on "
         f"{rate.alarms} of {rate.items} normals never seen = {rate.rate:.4f} "
-        f"(a kept promise allows {rate.low} to {rate.high}); {caught:.1%} of {len(anomalous_scores)} anomalies caught\n"
+        f"(a kept promise allows {rate.low} to {rate.high} in 99 of 100 cases); {caught:.1%} of {len(anomalous_scores)} anomalies caught\n"
     )
 
 

@@ -25,7 +25,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 def figures(text: str) -> dict[str, tuple[float, int, int, int, int]]:
     pattern = (
         r"(\w+): AUROC ([\d.]+); at alpha = 0.05 false alarms on (\d+) of (\d+) normals never seen = [\d.]+ "
-        r"\(a kept promise allows (\d+) to (\d+)\)"
+        r"\(a kept promise allows (\d+) to (\d+) in"
     )
     return {m[1]: (float(m[2]), *(int(part) for part in m.groups()[2:])) for m in re.finditer(pattern, text)}  # type: ignore[misc]
 
