@@ -163,7 +163,8 @@ def _report(model: str, seen: Verdicts, bundle: Path) -> None:
     console.print(
         f"{model}: AUROC {auroc(normal, anomalous_scores):.4f}; at alpha = {ALPHA:g} false alarms on "
         f"{rate.alarms} of {rate.items} normals never seen = {rate.rate:.4f} "
-        f"(a kept promise allows {rate.low} to {rate.high} in 99 of 100 cases); {caught:.1%} of {len(anomalous_scores)} anomalies caught\n"
+        f"(a kept promise allows {rate.low} to {rate.high} in 99 of 100 cases); "
+        f"{caught:.1%} of {len(anomalous_scores)} anomalies caught\n"
     )
 
 

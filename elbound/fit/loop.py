@@ -99,7 +99,11 @@ def fit_members(
         return history
     models = [learner.member.model for learner in learners]
     optimizer = torch.optim.AdamW(
-        parameter_groups(models), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
+        parameter_groups(models),
+        lr=settings.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=settings.weight_decay,
+        fused=True,  # one pass over all parameters: a sixth of a small net's step
     )
     first = 0
     if controls.resume and controls.checkpoint is not None:
