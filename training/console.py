@@ -14,7 +14,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 from elbound.calibration.calibration import Calibration
 from elbound.data.schema import ImageSchema, TableSchema
@@ -113,19 +113,22 @@ def show_schema(schema: TableSchema | ImageSchema, items: int) -> None:
 def show_calibration(calibration: Calibration, units: dict[str, str], alpha: float) -> None:
     """Thresholds of every score at the usual rates."""
     alphas = sorted({0.1, 0.05, 0.01, 0.001, alpha}, reverse=True)
-    table = Table("score", "unit", "median of normals", *(f"threshold at {a:g}" for a in alphas), title_justify="left")
+    first = Column("score", no_wrap=True)
+    table = Table(first, "unit", "median of normals", *(f"threshold at {a:g}" for a in alphas), title_justify="left")
     for name, calibrator in calibration.by_score.items():
         thresholds = (calibrator.threshold(a) for a in alphas)
-        cells = ("does not resolve" if t is None else f"{t:.4g}" for t in thresholds)
+        cells = ("-" if t is None else f"{t:.4g}" for t in thresholds)
         mark = " (verdict)" if name == calibration.rule.name else ""
         table.add_row(name + mark, units[name], f"{calibrator.median:.4g}", *cells)
     if calibration.rule.name not in calibration.by_score:
         verdict = calibration.verdict
-        cells = ("does not resolve" if (t := verdict.threshold(a)) is None else f"{t:.4g}" for a in alphas)
+        cells = ("-" if (t := verdict.threshold(a)) is None else f"{t:.4g}" for a in alphas)
         table.add_row(f"{calibration.rule.name} (verdict)", "nats", f"{verdict.median:.4g}", *cells)
     console.print(table)
     smallest = calibration.verdict.smallest_alpha
-    console.print(f"{calibration.n:,} calibration items: the smallest alpha that resolves is {smallest:.3g}")
+    console.print(
+        f"{calibration.n:,} calibration items: the smallest alpha that resolves is {smallest:.3g}; - is below it"
+    )
 
 
 def show_bundle(scorer: Scorer, path: Path) -> None:
@@ -141,7 +144,7 @@ def show_bundle(scorer: Scorer, path: Path) -> None:
     )
     for model in manifest.detector.models:
         console.print(
-            f"model {model.name}: view {model.view}, {model.nets} nets, latent {model.latent}, K = {model.samples}, "
+            f"model {model.name}: view {model.view}, {model.nets} net{'s' * (model.nets > 1)}, latent {model.latent}, K = {model.samples}, "
             f"prior {model.prior}, {len(model.typed)} typed columns, a bank of {model.bank:,} training items"
         )
     console.print(f"validation ELBO of the first view {manifest.metrics['validation_elbo']:.2f} nats")
