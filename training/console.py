@@ -144,8 +144,9 @@ def show_bundle(scorer: Scorer, path: Path) -> None:
     )
     for model in manifest.detector.models:
         console.print(
-            f"model {model.name}: view {model.view}, {model.nets} net{'s' * (model.nets > 1)}, latent {model.latent}, K = {model.samples}, "
-            f"prior {model.prior}, {len(model.typed)} typed columns, a bank of {model.bank:,} training items"
+            f"model {model.name}: view {model.view}, {model.nets} net{'s' * (model.nets > 1)}, "
+            f"latent {model.latent}, K = {model.samples}, prior {model.prior}, {len(model.typed)} typed columns, "
+            f"a bank of {model.bank:,} training items"
         )
     console.print(f"validation ELBO of the first view {manifest.metrics['validation_elbo']:.2f} nats")
     show_calibration(scorer.calibration, scorer.detector.units, scorer.alpha)
