@@ -14,7 +14,7 @@ from elbound.models import MODELS, ModelSpec
 from elbound.scores import SCORES, Observed, Score
 from elbound.views import build_view, modelled_schema
 
-CPU_CHUNK_VALUES = 1 << 20
+CPU_CHUNK_VALUES = 1 << 19
 CUDA_CHUNK_VALUES = 1 << 24
 LOOK_ITEMS = 64
 MIN_CHUNK, MAX_CHUNK, MAX_CUDA_CHUNK = 64, 1024, 8192

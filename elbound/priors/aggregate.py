@@ -26,12 +26,14 @@ class AggregatePosterior(Prior):
     def __init__(self, nets: int, latent: int, components: int = 1) -> None:
         super().__init__(nets, latent, components)
         self.standard = StandardNormal(nets, latent)
+        self.comparison: tuple[Tensor, Tensor] | None = None
         self.register_buffer("mu", torch.zeros(nets, components, latent))
         self.register_buffer("logvar", torch.zeros(nets, components, latent))
         self.register_buffer("log_weight", torch.full((nets, components), -torch.inf))
         self.log_weight[:, 0] = 0
 
     def absorb(self, mu: Tensor, logvar: Tensor) -> None:
+        self.comparison = None
         kept = min(mu.shape[1], self.components)
         self.mu[:, :kept] = mu[:, :kept]
         self.logvar[:, :kept] = logvar[:, :kept]
@@ -54,14 +56,27 @@ class AggregatePosterior(Prior):
         """
         if self.training:
             return self.standard.kl(mu, logvar).sum(-1)
-        codes, code_logvar = self.mu.double(), self.logvar.double()
-        precision = torch.exp(-code_logvar)
-        weights = torch.cat([0.5 * precision, -codes * precision], -1).mT  # (nets, 2 latent, m)
-        own = 0.5 * (code_logvar + codes.square() * precision).sum(-1) - self.log_weight
+        if self.comparison is None or self.comparison[0].device != mu.device:
+            with torch.inference_mode(False), torch.no_grad():  # kept beyond the call, and for gradients by others
+                self.comparison = self._comparison()
+        weights, own = self.comparison
         mu, logvar = mu.double(), logvar.double()
         moments = torch.cat([mu.square() + logvar.exp(), mu], -1)
-        nearest = torch.cat([_soft_minimum(part, weights, own[:, None]) for part in moments.split(BLOCK_ITEMS, 1)], 1)
+        nearest = torch.cat([_soft_minimum(part, weights, own) for part in moments.split(BLOCK_ITEMS, 1)], 1)
         return (nearest - 0.5 * (logvar.sum(-1) + self.latent)).to(self.mu.dtype)
+
+    def train(self, mode: bool = True) -> "AggregatePosterior":
+        """Weights may change or be loaded between modes: what was derived from the codes is derived anew."""
+        self.comparison = None
+        super().train(mode)
+        return self
+
+    def _comparison(self) -> tuple[Tensor, Tensor]:
+        """Weights `(nets, 2 latent, m)` and constants `(nets, 1, m)` of the divergences from all codes."""
+        codes, code_logvar = self.mu.double(), self.logvar.double()
+        precision = torch.exp(-code_logvar)
+        own = 0.5 * (code_logvar + codes.square() * precision).sum(-1) - self.log_weight
+        return torch.cat([0.5 * precision, -codes * precision], -1).mT, own[:, None]
 
 
 def _soft_minimum(moments: Tensor, weights: Tensor, own: Tensor) -> Tensor:

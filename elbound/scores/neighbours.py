@@ -9,7 +9,7 @@ from elbound.data.schema import ImageSchema, TableSchema
 from elbound.models.base import Model, ModelSpec
 from elbound.scores.base import Observed, Score
 
-BLOCK_ITEMS = 128
+BLOCK_ITEMS = 256
 GROUP = 16
 NEAREST = 2
 

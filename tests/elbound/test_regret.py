@@ -62,6 +62,7 @@ def test_the_gap_of_a_wrong_encoder_is_its_divergence_from_the_posterior(
 @pytest.mark.parametrize("fixture", ["table_scorer", "image_scorer"])
 def test_an_item_has_its_regret_alone_and_in_a_batch(fixture: str, request: pytest.FixtureRequest) -> None:
     scorer: Scorer = request.getfixturevalue(fixture)
+    scorer.score_tensor(scorer.golden)  # what scoring keeps must serve gradients, too
     together = scorer.likelihood_regret(scorer.golden)
     alone = np.concatenate([scorer.likelihood_regret(item[None]) for item in scorer.golden])
     assert together.shape == (len(scorer.golden),)
