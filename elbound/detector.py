@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from elbound.bounds import bound_terms, fixed_noise
+from elbound.bounds import fixed_noise
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.device import chunk_pool
 from elbound.models import MODELS, ModelSpec
@@ -54,9 +54,8 @@ class Member(nn.Module):
     def observe(self, x: Tensor) -> Observed:
         """What the scores see of events `(n, *event)`."""
         seen = self.view(x)
-        return Observed(
-            self.view, x, seen, bound_terms(self.model, seen.expand(self.spec.nets, *seen.shape), self.noise)
-        )
+        posterior = self.model.encode(seen.expand(self.spec.nets, *seen.shape))
+        return Observed(self.view, self.model, self.noise, x, seen, posterior)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """The member's scores of events `(n, *event)`, each `(n,)`."""
@@ -66,10 +65,9 @@ class Member(nn.Module):
     @torch.no_grad()
     def remember(self, bank: Tensor, *, chunk: int) -> None:
         """After the fit: prior and scores learn what they keep of `bank`, training events `(m, *event)`."""
-        seen = [self.view(part.to(self.noise.device)) for part in bank.split(chunk)]
-        codes = [self.model.encode(part.expand(self.spec.nets, *part.shape)) for part in seen]
-        self.model.prior.absorb(*(torch.cat(parts, 1) for parts in zip(*codes, strict=True)))
         observed = [self.observe(part.to(self.noise.device)) for part in bank.split(chunk)]
+        codes = (one.posterior for one in observed)
+        self.model.prior.absorb(*(torch.cat(parts, 1) for parts in zip(*codes, strict=True)))
         for score in self.scores:
             assert isinstance(score, Score)
             score.fit(self.model, observed)

@@ -1,5 +1,6 @@
 """How well a detector separates, and whether its false-alarm rate holds. Needs the extra `train`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,18 +59,26 @@ def realised_rate(
     return RealisedRate(alarms, len(normal), int(law.ppf(tail)), int(law.ppf(1 - tail)))
 
 
-def knn_yardstick(train: np.ndarray, test: np.ndarray, *, neighbour: int = 5) -> np.ndarray:
-    """Distance of each test item to its `neighbour`-th nearest training item, `(n,)`; larger is more anomalous.
+def knn_yardstick(train: np.ndarray, *, neighbour: int = 5) -> Callable[[np.ndarray], np.ndarray]:
+    """What a model must beat: distances from items to their `neighbour`-th nearest training item.
 
-    Items are rows of numbers `(n, d)`, standardised by train; NaN counts as the mean. What a model must beat to
-    be worth its training. Ramaswamy, Rastogi and Shim, Efficient Algorithms for Mining Outliers, 2000.
+    The answer maps rows `(n, d)` to `(n,)`; larger is more anomalous. Rows are standardised by train; NaN counts as
+    the mean. Ramaswamy, Rastogi and Shim, Efficient Algorithms for Mining Outliers, 2000.
     """
     from sklearn.neighbors import NearestNeighbors
 
     mean, spread = np.nanmean(train, 0), np.nanstd(train, 0)
-    known, asked = (np.nan_to_num((x - mean) / np.where(spread > 0, spread, 1.0)) for x in (train, test))
-    neighbours = NearestNeighbors(n_neighbors=min(neighbour, len(known))).fit(known)
-    distances: np.ndarray = neighbours.kneighbors(asked)[0][:, -1]
+
+    def standardised(x: np.ndarray) -> np.ndarray:
+        scaled: np.ndarray = np.nan_to_num((x - mean) / np.where(spread > 0, spread, 1.0))
+        return scaled
+
+    neighbours = NearestNeighbors(n_neighbors=min(neighbour, len(train))).fit(standardised(train))
+
+    def distances(x: np.ndarray) -> np.ndarray:
+        furthest: np.ndarray = neighbours.kneighbors(standardised(x))[0][:, -1]
+        return furthest
+
     return distances
 
 

@@ -12,6 +12,8 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
+from elbound.evaluation import knn_yardstick
+
 Score: TypeAlias = Callable[[np.ndarray], np.ndarray]
 Fit: TypeAlias = Callable[[np.ndarray, int], Score]
 
@@ -44,12 +46,13 @@ def _pixels(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
-def _nearest(neighbour: int) -> Fit:
-    def fit(train: np.ndarray, seed: int) -> Score:  # noqa: ARG001
-        found = NearestNeighbors(n_neighbors=min(neighbour, len(train))).fit(train)
-        return lambda x: found.kneighbors(x)[0][:, -1]
+def _nearest(train: np.ndarray, seed: int) -> Score:  # noqa: ARG001
+    found = NearestNeighbors(n_neighbors=1).fit(train)
+    return lambda x: found.kneighbors(x)[0][:, -1]
 
-    return fit
+
+def _knn(train: np.ndarray, seed: int) -> Score:  # noqa: ARG001
+    return knn_yardstick(train, neighbour=NEIGHBOUR)
 
 
 def _lof(train: np.ndarray, seed: int) -> Score:  # noqa: ARG001
@@ -95,11 +98,11 @@ def import_of(name: str) -> None:
 
 
 TABLE_PEERS: dict[str, Fit] = {
-    "kNN": _standardised(_nearest(NEIGHBOUR)),
+    "kNN": _knn,
     "LOF": _standardised(_lof),
     "isolation forest": _standardised(_forest),
     "PCA": _standardised(_pca),
     "PyOD AutoEncoder": _autoencoder,
     "PyOD VAE": _vae,
 }
-IMAGE_PEERS: dict[str, Fit] = {"pixel 1-NN": _flat(_nearest(1)), "pixel PCA": _flat(_pca)}
+IMAGE_PEERS: dict[str, Fit] = {"pixel 1-NN": _flat(_nearest), "pixel PCA": _flat(_pca)}

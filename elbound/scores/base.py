@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from elbound.bounds import BoundTerms
+from elbound.bounds import BoundTerms, Posterior, terms_at
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.models.base import Model, ModelSpec
 from elbound.scores.codelength import code_length
@@ -18,14 +18,22 @@ from elbound.views import View
 class Observed:
     """One chunk of `n` items as the scores of a member see it, computed once for all of them.
 
-    `x` `(n, *event)` is in the units of the data, `seen` `(n, *event)` is what the view made of it, `terms`
-    are the pieces of the bounds.
+    `x` `(n, *event)` is in the units of the data, `seen` `(n, *event)` is what the view made of it and
+    `posterior` q(z|x). The rest is computed when it is asked for: what a bank needs is not decoded.
     """
 
     view: View
+    model: Model
+    noise: Tensor
     x: Tensor
     seen: Tensor
-    terms: BoundTerms
+    posterior: Posterior
+
+    @cached_property
+    def terms(self) -> BoundTerms:
+        """The pieces of the bounds, by the stored noise."""
+        nets = len(self.posterior.mu)
+        return terms_at(self.model, self.seen.expand(nets, *self.seen.shape), self.posterior, self.noise)
 
     @cached_property
     def coordinates(self) -> Tensor:

@@ -16,7 +16,7 @@ SHRINKAGE = 1e-3
 
 def codes(observed: Observed) -> Tensor:
     """The posterior means of all nets side by side, `(n, nets * latent)`."""
-    return observed.terms.posterior.mu.transpose(0, 1).flatten(1)
+    return observed.posterior.mu.transpose(0, 1).flatten(1)
 
 
 class LatentNeighbours(Score):
