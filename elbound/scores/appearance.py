@@ -15,22 +15,27 @@ from elbound.scores.neighbours import nearest_distances
 from elbound.views import PixelView
 
 TOP_SHARE = 0.01
-SMOOTHING = (0.0545, 0.2442, 0.4026, 0.2442, 0.0545)
-"""A normal of one pixel's standard deviation, cut at two and summing to one."""
 WINDOW = 7
 COARSE_SIDE = 16
 NEAREST = 5
 
 
-def error_map(model: Model, observed: Observed) -> Tensor:
+def error_map(model: Model, observed: Observed, *, sigma: float = 1.0) -> Tensor:
     """Squared error of the reconstruction in units of the training variance, `(n, height, width)`.
 
-    The mean over nets and colours, smoothed by a normal of one pixel: a defect is larger than one pixel,
+    The mean over nets and colours, smoothed by a normal of `sigma` pixels: a defect is larger than one pixel,
     noise is not.
     """
     errors = model.likelihood.error(observed.terms.prediction, observed.terms.x).mean((0, 2))
-    kernel = torch.tensor(SMOOTHING, device=errors.device)
-    padded = functional.pad(errors[:, None], (2, 2, 2, 2), mode="replicate")
+    return smoothed(errors, sigma)
+
+
+def smoothed(maps: Tensor, sigma: float) -> Tensor:
+    """Maps `(n, height, width)` under a normal of `sigma` pixels, cut at two sigma; borders are continued."""
+    reach = math.ceil(2 * sigma)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=maps.device) / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = functional.pad(maps[:, None], (reach,) * 4, mode="replicate")
     rows = functional.conv2d(padded, kernel.view(1, 1, -1, 1))
     return functional.conv2d(rows, kernel.view(1, 1, 1, -1))[:, 0]
 
