@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from elbound.bundle import BundleContent, Manifest, load_bundle, save_bundle
-from elbound.calibration.calibration import Calibration, ScoredItems
+from elbound.calibration.calibration import Calibration, CalibrationGroups, Decisions, ScoredItems
 from elbound.data.formats import RawTable
 from elbound.data.image import DEFAULT_MAX_PIXELS, ImagePreprocessor
 from elbound.data.items import TensorItems
@@ -60,22 +60,24 @@ class Scorer:
         """
         content = load_bundle(Path(path))
         try:
-            detector = Detector(content.manifest.detector, content.manifest.item)
+            manifest = content.manifest
+            detector = Detector(manifest.detector, manifest.item)
             detector.load_state_dict(content.weights)
             calibration = Calibration(
                 detector.score_names,
                 content.calibration["calibration_scores"].numpy(),
                 content.calibration["reference_scores"].numpy(),
-                rule=content.manifest.verdict.rule,
-                groups=content.manifest.verdict.groups,
-                held_out=content.manifest.training.held_out,
+                rule=manifest.verdict.rule,
+                groups=manifest.verdict.groups,
+                held_out=manifest.training.held_out,
+                item_groups=_item_groups(content),
             )
             golden, expected = content.golden["x"], content.golden["scores"]
         except (KeyError, RuntimeError, ValueError) as error:
             raise BundleCorrupt(
                 f"{path} does not hold the model of its manifest: {str(error).splitlines()[0]}", where=str(path)
             ) from error
-        scorer = cls(content.manifest, detector, calibration, golden, device=choose_device(device))
+        scorer = cls(manifest, detector, calibration, golden, device=choose_device(device))
         scorer.check_golden(expected)
         return scorer
 
@@ -95,6 +97,16 @@ class Scorer:
     def alpha(self) -> float:
         """The bundle's default false-alarm rate."""
         return self.manifest.verdict.alpha
+
+    @property
+    def guarantee(self) -> float | None:
+        """The bundle's default confidence that the rate stays below alpha; None promises it on average."""
+        return self.manifest.verdict.guarantee
+
+    @property
+    def group_is_feature(self) -> bool:
+        """Whether the column that groups the items is also scored."""
+        return self.table is not None and self.table.schema.group_by in self.table.schema.names
 
     def to_tensor(self, items: Items) -> TensorItems:
         """Items as the event tensor of the schema.
@@ -141,6 +153,19 @@ class Scorer:
         columns = self.raw_scores(x).T
         return self.calibration.judge(dict(zip(self.detector.score_names, columns, strict=True)))
 
+    def score_items(self, items: TensorItems) -> ScoredItems:
+        """Scores and p-values of the readable items, each within its calibration group where it has one."""
+        return self.within_groups(self.score_tensor(items.x), items)
+
+    def within_groups(self, scored: ScoredItems, items: TensorItems) -> ScoredItems:
+        """`scored`, the readable items of `items`, ranked within their calibration groups."""
+        labels = items.readable_groups
+        return scored if labels is None else self.calibration.judge_by_group(scored, labels)
+
+    def decide(self, scored: ScoredItems) -> Decisions:
+        """What follows at the bundle's own alpha and guarantee."""
+        return self.calibration.decide(scored, self.alpha, self.guarantee)
+
     def likelihood_regret(self, x: Tensor) -> np.ndarray:
         """How much better the best posterior explains each event than the encoder's, nats, `(n,)`.
 
@@ -162,6 +187,10 @@ class Scorer:
                 where="golden.safetensors",
             )
 
+    def _group_members(self) -> dict[str, Tensor]:
+        groups = self.calibration.item_groups
+        return {} if groups is None else {"item_groups": torch.from_numpy(groups.member)}
+
     def save(self, path: Path | str, *, force: bool = False, report: dict[str, bytes] | None = None) -> Manifest:
         """Write the bundle and re-score it from disk before success is reported. Raises BundleError."""
         content = BundleContent(
@@ -171,6 +200,7 @@ class Scorer:
                 "calibration_scores": torch.from_numpy(self.calibration.calibration_scores),
                 "reference_scores": torch.from_numpy(self.calibration.reference_scores),
                 "verdict_scores": torch.from_numpy(self.calibration.verdict.sorted_scores),
+                **self._group_members(),
             },
             golden={"x": self.golden, "scores": torch.from_numpy(self.raw_scores(self.golden))},
             report=report or {},
@@ -178,3 +208,8 @@ class Scorer:
         manifest = save_bundle(content, Path(path), force=force)
         Scorer.from_bundle(path, device=str(self.device))
         return manifest
+
+
+def _item_groups(content: BundleContent) -> CalibrationGroups | None:
+    groups = content.manifest.item_groups
+    return None if groups is None else CalibrationGroups(groups.names, content.calibration["item_groups"].numpy())

@@ -4,7 +4,7 @@ import io
 import zipfile
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -176,6 +176,9 @@ def join(parts: Sequence[TensorItems]) -> TensorItems:
         },
         names=[name for part in parts for name in (part.names or [""] * part.n)],
         unseen=unseen,
+        groups=None
+        if all(part.groups is None for part in parts)
+        else [group for part in parts for group in (part.groups or [None] * part.n)],
     )
 
 
@@ -184,7 +187,7 @@ def _named(items: TensorItems, name: str | None) -> TensorItems:
     if items.names is not None or name is None:
         return items
     names = [name] if items.n == 1 else [f"{name}:{i}" for i in range(items.n)]
-    return TensorItems(items.x, items.index, items.n, items.errors, names, items.unseen)
+    return replace(items, names=names)
 
 
 def _images(

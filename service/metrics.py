@@ -103,9 +103,9 @@ class Metrics:
             self.unseen.labels(*labels, column).inc(count)
 
     def observe_scores(self, scorer: Scorer, scored: ScoredItems) -> None:
-        """Count verdicts at the bundle's alpha, whatever the request asked for."""
+        """Count verdicts at the bundle's alpha and guarantee, whatever the request asked for."""
         labels = (scorer.name, scorer.version)
-        anomalies = int(scorer.calibration.verdict.is_anomaly(scored.score, scorer.alpha).sum())
+        anomalies = int(scorer.decide(scored).is_anomaly.sum())
         self.items.labels(*labels, "anomaly").inc(anomalies)
         self.items.labels(*labels, "normal").inc(len(scored) - anomalies)
         self.p_values.add(labels, scored.p_value)

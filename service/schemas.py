@@ -37,6 +37,41 @@ class ScoreValue(_Answer):
     p_value: float
 
 
+class RateInterval(_Answer):
+    """Where the realised false-alarm rate lies with `confidence`, given the size of the calibration set."""
+
+    low: float
+    high: float
+    confidence: float
+
+
+class FalseDiscoveries(_Answer):
+    """`fdr=`: of what is called an anomaly, on average at most `level` is normal.
+
+    At least `least_discoveries` items at the smallest possible p-value make the first discovery.
+    """
+
+    level: float
+    resolvable: bool
+    discoveries: int
+    least_discoveries: int
+
+
+class GroupThreshold(_Answer):
+    n_calibration: int
+    resolvable: bool
+    threshold: float | None
+
+
+class Groups(_Answer):
+    """By which column or pattern items are grouped, and the groups of this upload that have their own thresholds."""
+
+    by: str | None
+    is_feature: bool
+    min_items: int
+    used: dict[str, GroupThreshold]
+
+
 class Explanation(_Answer):
     """`explain=true`: the score that decided, and a PNG in base64 of the image under its heat map."""
 
@@ -45,7 +80,11 @@ class Explanation(_Answer):
 
 
 class Item(_Answer):
-    """One item: either an error or a verdict. `fired` names the score that made it an anomaly."""
+    """One item: either an error or a verdict. `fired` names the score that made it an anomaly.
+
+    `group` is the calibration group that ranked it, null for all items together; `conditional_p_value` comes with a
+    guarantee; `at_alpha` and `at_fdr` are both decisions where `fdr` was asked for.
+    """
 
     index: int
     name: str | None = None
@@ -56,6 +95,10 @@ class Item(_Answer):
     score: float | None = None
     fired: str | None = None
     scores: dict[str, ScoreValue] | None = None
+    conditional_p_value: float | None = None
+    at_alpha: bool | None = None
+    at_fdr: bool | None = None
+    group: str | None = None
     explanation: Explanation | None = None
 
 
@@ -83,6 +126,10 @@ class Columns(_Answer):
     score: list[float | None]
     fired: list[str | None]
     scores: dict[str, ScoreColumn]
+    conditional_p_value: list[float | None] | None = None
+    at_alpha: list[bool | None] | None = None
+    at_fdr: list[bool | None] | None = None
+    group: list[str | None] | None = None
     explanation: list[Explanation | None] | None = None
 
 
@@ -95,13 +142,21 @@ class Summary(_Answer):
 
 
 class ScoreAnswer(_Answer):
-    """`items`, or `columns` under `layout=columns`. Thresholds are null where alpha does not resolve."""
+    """`items`, or `columns` under `layout=columns`. Thresholds are null where alpha does not resolve.
+
+    `decided_by` names what `is_anomaly` follows: the p-value, the conditional one of a guarantee, or the fdr.
+    """
 
     model: ModelName
     alpha: float
+    guarantee: float | None
+    decided_by: Literal["p_value", "conditional_p_value", "fdr"]
     n_calibration: int
     resolvable: bool
     smallest_alpha: float
+    realised_rate: RateInterval | None
+    fdr: FalseDiscoveries | None = None
+    groups: Groups | None = None
     verdict: VerdictThreshold
     scores: dict[str, ScoreThreshold]
     items: list[Item] | None = None
@@ -127,7 +182,10 @@ class ModelAnswer(ModelSummary):
     """A model in full; `item` is the schema that an upload must have."""
 
     created: str
+    guarantee: float | None
     smallest_alpha: float
+    realised_rate: RateInterval | None
+    groups: dict[str, int] | None
     rate_is_promised: bool
     item: dict[str, object]
     detector: dict[str, object]

@@ -13,11 +13,12 @@ import elbound
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     "errors", "data", "networks", "likelihoods", "priors", "bounds", "views", "models", "scores", "calibration",
-    "device", "detector", "regret", "bundle", "scorer", "heatmap", "fit", "estimator", "evaluation", "cli", "__main__",
+    "device", "detector", "regret", "bundle", "scorer", "recalibration", "heatmap", "fit", "estimator", "evaluation",
+    "cli", "__main__",
 )  # fmt: skip
 """Inside the library a module imports only from lines above its own."""
 NOT_IN_THE_LIBRARY = {"fastapi", "starlette", "uvicorn", "prometheus_client", "ray", "orjson_http"}
-TRAIN_EXTRA = {"sklearn", "scipy", "matplotlib", "httpx"}
+TRAIN_EXTRA = {"sklearn", "matplotlib", "httpx"}
 MAY_NEED_THE_EXTRA = {"elbound/estimator.py", "elbound/evaluation.py", "training/demo.py", "training/demo_data.py"}
 
 

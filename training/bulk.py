@@ -13,7 +13,7 @@ import pyarrow.parquet
 import torch
 
 from elbound.bundle import replace_file
-from elbound.calibration.calibration import Calibration, ScoredItems
+from elbound.calibration.calibration import POOLED, CalibrationGroups, Decisions, ScoredItems
 from elbound.data.imagefiles import ImageFiles, image_files
 from elbound.data.items import TensorItems
 from elbound.data.readers import parse_file, table_files, table_suffix
@@ -47,7 +47,13 @@ class Piece:
 
 
 def score_files(
-    scorer: Scorer, paths: list[Path], out: Path, *, alpha: float, heatmaps: Path | None = None
+    scorer: Scorer,
+    paths: list[Path],
+    out: Path,
+    *,
+    alpha: float,
+    guarantee: float | None = None,
+    heatmaps: Path | None = None,
 ) -> Iterator[BulkSummary]:
     """Score every item of `paths` into `out`; yields the counts so far after each piece.
 
@@ -61,9 +67,10 @@ def score_files(
     failures: list[DataError] = []
     for path in paths:
         for piece in pieces(scorer, path, failures):
-            scored = scorer.score_tensor(piece.items.x)
-            tables.append(_rows(piece, scored, scorer.calibration, alpha))
-            is_anomaly = scorer.calibration.verdict.is_anomaly(scored.score, alpha)
+            scored = scorer.score_items(piece.items)
+            decisions = scorer.calibration.decide(scored, alpha, guarantee)
+            is_anomaly = decisions.is_anomaly
+            tables.append(_rows(piece, scored, decisions, scorer.calibration.item_groups))
             if heatmaps is not None:
                 summary.heatmaps += _draw(scorer, piece, is_anomaly, summary.items, heatmaps)
             summary.items += piece.items.n
@@ -147,18 +154,21 @@ def _draw(scorer: Scorer, piece: Piece, is_anomaly: np.ndarray, first_row: int, 
     return write_heatmaps(scorer, piece.items.x[torch.from_numpy(is_anomaly)], names, first_row + index, heatmaps)
 
 
-def _rows(piece: Piece, scored: ScoredItems, calibration: Calibration, alpha: float) -> pa.Table:
+def _rows(piece: Piece, scored: ScoredItems, decisions: Decisions, item_groups: CalibrationGroups | None) -> pa.Table:
     n, index = piece.items.n, pa.array(piece.items.index, pa.int64())
     places = np.full(n, -1)
     places[piece.items.index] = np.arange(len(index))
     take = pa.array(places, mask=places < 0)
-    severity = calibration.verdict.severity(scored.score, alpha)
     columns = {
-        "is_anomaly": pa.array(calibration.verdict.is_anomaly(scored.score, alpha)),
+        "is_anomaly": pa.array(decisions.is_anomaly),
         "p_value": pa.array(scored.p_value),
-        "severity": pa.nulls(len(scored), pa.float64()) if severity is None else pa.array(severity),
+        "severity": pa.array(decisions.severity, mask=np.isnan(decisions.severity)),
         "score": pa.array(scored.score),
     }
+    if decisions.conditional_p_value is not None:
+        columns["conditional_p_value"] = pa.array(decisions.conditional_p_value)
+    if item_groups is not None:
+        columns["group"] = pa.array([None if i == POOLED else item_groups.names[i] for i in scored.group.tolist()])
     for name, values in scored.scores.items():
         columns[name] = pa.array(values)
         columns[f"{name}_p_value"] = pa.array(scored.p_values[name])

@@ -9,11 +9,16 @@ Bundle = Annotated[Path, typer.Argument(help="A bundle that `elbound train` wrot
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Alpha = Annotated[float | None, typer.Option(help="False-alarm rate; the bundle's own by default.")]
 
+Guarantee = Annotated[
+    float | None, typer.Option(help="Confidence that the rate stays below alpha, as 0.9; the bundle's own by default.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the subcommands to the `elbound` command."""
     app.command()(train)
     app.command()(evaluate)
+    app.command()(calibrate)
     app.command()(score)
     app.command()(inspect)
     app.command()(demo)
@@ -28,11 +33,17 @@ def train(
     config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win over them.")] = None,
     name: Annotated[str | None, typer.Option(help="The model's name; that of the folder by default.")] = None,
     alpha: Annotated[float | None, typer.Option(help="False-alarm rate to promise; 0.01 by default.")] = None,
+    guarantee: Annotated[
+        float | None, typer.Option(help="Confidence that the rate stays below alpha, as 0.9; on average by default.")
+    ] = None,
     schema: Annotated[Path | None, typer.Option(help="A schema in JSON instead of an inferred one.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="A column to leave out; may be repeated.")] = None,
     id: Annotated[str | None, typer.Option(help="The column that names the rows.")] = None,  # noqa: A002
     split_by: Annotated[
         str | None, typer.Option(help="Column (or pattern of the file name) whose groups stay together.")
+    ] = None,
+    group_by: Annotated[
+        str | None, typer.Option(help="Column (or pattern of the file name) whose groups get thresholds of their own.")
     ] = None,
     image_size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels, as in 32x48.")] = None,
     resize: Annotated[str | None, typer.Option(help="fit (with borders), crop or stretch.")] = None,
@@ -65,6 +76,7 @@ def train(
             "exclude": tuple(exclude or ()),
             "id": id,
             "split_by": split_by,
+            "group_by": group_by,
             "image_size": _size(image_size),
             "resize": resize,
             "max_bad_share": max_bad_share,
@@ -78,7 +90,7 @@ def train(
             "seed": seed,
             "device": device,
         },
-        "calibration": {"alpha": alpha},
+        "calibration": {"alpha": alpha, "guarantee": guarantee},
         "bundle": {"out": out, "name": name, "force": force or None, "resume": resume or None},
     }
     run(TrainConfig.load(config, flags))
@@ -98,6 +110,23 @@ def evaluate(
     show_evaluation(Scorer.from_bundle(bundle, device=device), normal, anomalous, alpha=alpha)
 
 
+def calibrate(
+    bundle: Bundle,
+    normal: Annotated[Path, typer.Option(help="Fresh normal items that training never saw, at least 20.")],
+    out: Annotated[Path | None, typer.Option(help="The new bundle's folder; beside the old one by default.")] = None,
+    alpha: Alpha = None,
+    guarantee: Guarantee = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Take data whose scores look nothing like the old ones.")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Write a new version of a bundle with fresh calibration; the model and the old version stay as they are."""
+    from training.calibrate import calibrate as run
+
+    run(bundle, normal, out, alpha=alpha, guarantee=guarantee, trust=trust, device=device)
+
+
 def score(
     bundle: Bundle,
     files: Annotated[list[Path], typer.Argument(help="Tables, images, zips or folders of them.")],
@@ -110,10 +139,11 @@ def score(
         ),
     ] = None,
     alpha: Alpha = None,
+    guarantee: Guarantee = None,
     device: Device = "auto",
 ) -> None:
     """Score files without a server; one row an item, errors included."""
-    from elbound.calibration.conformal import check_alpha
+    from elbound.calibration.conformal import check_alpha, check_guarantee
     from elbound.scorer import Scorer
     from training.bulk import check_out
     from training.console import show_scoring
@@ -122,9 +152,10 @@ def score(
     check_out(out, files)
     scorer = Scorer.from_bundle(bundle, device=device)
     alpha = check_alpha(alpha) if alpha is not None else scorer.alpha
+    guarantee = check_guarantee(guarantee) if guarantee is not None else scorer.guarantee
     if heatmaps is not None:
         make_folder(scorer, heatmaps, files)
-    show_scoring(scorer, files, out, alpha=alpha, heatmaps=heatmaps)
+    show_scoring(scorer, files, out, alpha=alpha, guarantee=guarantee, heatmaps=heatmaps)
 
 
 def inspect(bundle: Bundle) -> None:

@@ -17,13 +17,14 @@ class _Section(BaseModel):
 
 class DataConfig(_Section):
     """What to train on. `image_size` is (height, width) in pixels; `split_by` a column or, for images, a
-    regular expression of the file name whose first group (or whole match) names the group."""
+    regular expression of the file name whose first group (or whole match) names the group, and so is `group_by`."""
 
     path: Path
     schema_file: Path | None = None
     exclude: tuple[str, ...] = ()
     id: str | None = None
     split_by: str | None = None
+    group_by: str | None = None
     image_size: tuple[int, int] | None = None
     resize: Literal["fit", "crop", "stretch"] = "fit"
     max_bad_share: float = Field(default=0.1, ge=0, le=1)
@@ -50,9 +51,13 @@ class FitConfig(_Section):
 
 
 class CalibrationConfig(_Section):
-    """`alpha` is the default false-alarm rate of the bundle; every request may ask for another."""
+    """The bundle's default false-alarm rate, and the confidence with which it holds (None: on average).
+
+    Every request may ask for another.
+    """
 
     alpha: float = Field(default=0.01, gt=0, lt=1)
+    guarantee: float | None = Field(default=None, ge=0.5, lt=1)
 
 
 class BundleConfig(_Section):

@@ -16,7 +16,6 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
-from elbound.calibration.calibration import Calibration
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.fit.loop import Progress as FitProgress
 from elbound.scorer import Scorer
@@ -110,8 +109,9 @@ def show_schema(schema: TableSchema | ImageSchema, items: int) -> None:
     console.print(table)
 
 
-def show_calibration(calibration: Calibration, units: dict[str, str], alpha: float) -> None:
-    """Thresholds of every score at the usual rates."""
+def show_calibration(scorer: Scorer) -> None:
+    """Thresholds of every score at the usual rates, how sure the bundle's own rate is, and what does not resolve."""
+    calibration, units, alpha = scorer.calibration, scorer.detector.units, scorer.alpha
     alphas = sorted({0.1, 0.05, 0.01, 0.001, alpha}, reverse=True)
     first = Column("score", no_wrap=True)
     table = Table(first, "unit", "median of normals", *(f"threshold at {a:g}" for a in alphas), title_justify="left")
@@ -129,6 +129,38 @@ def show_calibration(calibration: Calibration, units: dict[str, str], alpha: flo
     console.print(
         f"{calibration.n:,} calibration items: the smallest alpha that resolves is {smallest:.3g}; - is below it"
     )
+    show_promise(scorer)
+
+
+def show_promise(scorer: Scorer) -> None:
+    """What the bundle's alpha and guarantee promise, group by group where there are groups."""
+    verdict, alpha, guarantee = scorer.calibration.verdict, scorer.alpha, scorer.guarantee
+    kept = "on average" if guarantee is None else f"with {100 * guarantee:g} % confidence"
+    rate = verdict.realised_rate(alpha, guarantee)
+    if rate is None:
+        warn(
+            f"alpha = {alpha:g} {kept} does not resolve with {verdict.n:,} calibration items: nothing will be an "
+            f"anomaly below alpha = {verdict.smallest_alpha_with(guarantee):.3g}"
+        )
+    elif scorer.calibration.held_out:
+        console.print(
+            f"at alpha = {alpha:g}, {kept}: with these items the realised false-alarm rate lies between "
+            f"{100 * rate.low:.2g} % and {100 * rate.high:.2g} % in {100 * rate.confidence:g} % of cases",
+            soft_wrap=True,
+        )
+    groups, spec = scorer.calibration.item_groups, scorer.manifest.item_groups
+    if groups is not None and spec is not None:
+        own = ", ".join(
+            f"{name} ({ranking.verdict.n:,})"
+            for name, ranking in zip(groups.names, scorer.calibration.by_group, strict=True)
+        )
+        feature = "which is a feature too" if scorer.group_is_feature else "which is no feature"
+        console.print(
+            f"groups by '{scorer.schema.group_by}', {feature}: thresholds of their own for "
+            f"{own or 'none'}; groups with fewer than {spec.min_items} calibration items share the pooled ones",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def show_bundle(scorer: Scorer, path: Path) -> None:
@@ -149,16 +181,24 @@ def show_bundle(scorer: Scorer, path: Path) -> None:
             f"a bank of {model.bank:,} training items"
         )
     console.print(f"validation ELBO of the first view {manifest.metrics['validation_elbo']:.2f} nats")
-    show_calibration(scorer.calibration, scorer.detector.units, scorer.alpha)
+    show_calibration(scorer)
     console.print("with " + ", ".join(f"{name} {version}" for name, version in manifest.software.items()))
 
 
-def show_scoring(scorer: Scorer, files: list[Path], out: Path, *, alpha: float, heatmaps: Path | None = None) -> None:
+def show_scoring(
+    scorer: Scorer,
+    files: list[Path],
+    out: Path,
+    *,
+    alpha: float,
+    guarantee: float | None = None,
+    heatmaps: Path | None = None,
+) -> None:
     """Score `files` into `out` under a progress line, then say what was found."""
     started = time.monotonic()
     summary = BulkSummary()
     with console.status("scoring") as status:
-        for summary in score_files(scorer, files, out, alpha=alpha, heatmaps=heatmaps):
+        for summary in score_files(scorer, files, out, alpha=alpha, guarantee=guarantee, heatmaps=heatmaps):
             rate = summary.items / (time.monotonic() - started)
             status.update(f"scored {summary.items:,} items, {rate:,.0f} a second")
     drawn = "" if heatmaps is None else f" and {summary.heatmaps:,} heat maps to {heatmaps}"

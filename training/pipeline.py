@@ -15,7 +15,7 @@ from elbound.fit.loop import FitControls, Interrupted
 from elbound.scorer import Scorer
 from training.config import TrainConfig
 from training.console import console, fit_progress, show_calibration, show_schema, warn
-from training.sources import read_source
+from training.sources import Source, read_source
 
 
 def train(config: TrainConfig) -> Scorer:
@@ -38,16 +38,11 @@ def train(config: TrainConfig) -> Scorer:
     with fit_progress() as display, stop_on_interrupt() as stop:
         controls = FitControls(display, stop, config.bundle.checkpoint, config.bundle.resume)
         try:
-            scorer = fit_detector(source.items, source.schema, _detector_config(config, mode, source.groups), controls)
+            scorer = fit_detector(source.items, source.schema, _detector_config(config, mode, source), controls)
         except Interrupted as error:
             error.message += f"; continue with the same command and --resume ({config.bundle.checkpoint} is kept)"
             raise
-    show_calibration(scorer.calibration, scorer.detector.units, scorer.alpha)
-    if scorer.calibration.verdict.threshold(scorer.alpha) is None:
-        warn(
-            f"alpha = {scorer.alpha:g} does not resolve with {scorer.calibration.n} calibration items: nothing will "
-            f"be an anomaly below alpha = {scorer.calibration.verdict.smallest_alpha:.3g}"
-        )
+    show_calibration(scorer)
     scorer.save(out, force=config.bundle.force)
     config.bundle.checkpoint.unlink(missing_ok=True)
     console.print(f"[green]wrote[/] {out}  ({scorer.name} {scorer.version}, {scorer.manifest.training.seconds:.0f} s)")
@@ -64,11 +59,11 @@ def _make_parent(out: Path) -> None:
         ) from error
 
 
-def _detector_config(config: TrainConfig, mode: str, groups: object) -> DetectorConfig:
-    assert groups is None or isinstance(groups, list)
+def _detector_config(config: TrainConfig, mode: str, source: Source) -> DetectorConfig:
     return DetectorConfig(
         name=config.bundle.name or config.bundle.out.resolve().name,
         alpha=config.calibration.alpha,
+        guarantee=config.calibration.guarantee,
         seed=config.fit.seed,
         device=config.fit.device,
         profile=config.model.profile,
@@ -79,7 +74,8 @@ def _detector_config(config: TrainConfig, mode: str, groups: object) -> Detector
         latent=config.model.latent,
         width=config.model.width,
         checkpoint_steps=config.fit.checkpoint_steps,
-        groups=groups,
+        groups=source.groups,
+        item_groups=source.item_groups,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 from torch import Tensor
 
+from elbound.data.groups import cell_groups, name_groups
 from elbound.data.imagefiles import ImageFiles, decode_images, image_files, infer_image_schema, is_image_name
 from elbound.data.infer import infer_schema
 from elbound.data.readers import read_table, table_suffix
@@ -19,11 +20,15 @@ from training.config import DataConfig
 
 @dataclass(frozen=True)
 class Source:
-    """Items to train on, their schema, the group of each (or None) and what the user should be told."""
+    """Items to train on, their schema and what the user should be told.
+
+    `groups` are kept in one part of the split, `item_groups` get thresholds of their own.
+    """
 
     items: pa.Table | Tensor
     schema: TableSchema | ImageSchema
     groups: Sequence[str] | None = None
+    item_groups: Sequence[str | None] | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -59,17 +64,30 @@ def _table(config: DataConfig) -> Source:
     groups = None
     exclude = config.exclude
     if config.split_by is not None:
-        if config.split_by not in table.column_names:
-            raise SchemaError(f"--split-by: there is no column {config.split_by!r}", where=config.split_by)
-        groups = [str(value) for value in table.column(config.split_by).to_pylist()]
+        groups = [str(value) for value in _column(table, config.split_by, "--split-by").to_pylist()]
         exclude = (*exclude, *(() if config.split_by in exclude else (config.split_by,)))
     if config.schema_file is None:
         inferred = infer_schema(table, exclude=exclude, id_column=config.id)
-        return Source(table, inferred.schema, groups, inferred.warnings)
+        grouped = inferred.schema.model_copy(update={"group_by": config.group_by})
+        return Source(table, grouped, groups, _labels(table, grouped), inferred.warnings)
     schema = read_schema(config.schema_file)
     if not isinstance(schema, TableSchema):
         raise SchemaError(f"{config.schema_file} describes images; the data are a table", where="data.schema_file")
-    return Source(table, _completed(schema, table, exclude, config), groups)
+    completed = _completed(schema, table, exclude, config)
+    return Source(table, completed, groups, _labels(table, completed))
+
+
+def _labels(table: pa.Table, schema: TableSchema) -> list[str | None] | None:
+    """The calibration group of each row."""
+    return None if schema.group_by is None else cell_groups(_column(table, schema.group_by, "--group-by"))
+
+
+def _column(table: pa.Table, name: str, flag: str) -> pa.ChunkedArray:
+    if name not in table.column_names:
+        raise SchemaError(
+            f"{flag}: there is no column {name!r}; the data have {list_names(table.column_names)}", where=name
+        )
+    return table.column(name)
 
 
 def _completed(schema: TableSchema, table: pa.Table, exclude: tuple[str, ...], config: DataConfig) -> TableSchema:
@@ -88,7 +106,12 @@ def _completed(schema: TableSchema, table: pa.Table, exclude: tuple[str, ...], c
     others = [name for name in table.column_names if name not in named and name != id_column]
     reasons = {name: "excluded by hand" if name in exclude else "not in the schema file" for name in others}
     ignored = tuple(IgnoredColumn(name=name, reason=reason) for name, reason in reasons.items())
-    completed = TableSchema(columns=columns, ignored=(*schema.ignored, *ignored), id_column=id_column)
+    completed = TableSchema(
+        columns=columns,
+        ignored=(*schema.ignored, *ignored),
+        id_column=id_column,
+        group_by=config.group_by or schema.group_by,
+    )
     completed.check_names(table.column_names, where=str(config.schema_file))
     return completed
 
@@ -101,10 +124,12 @@ def _images(config: DataConfig, mode: str) -> Source:
     groups = None
     if config.split_by is not None:  # before the images are decoded: a slip is told at once
         groups = dict(zip(files.names, _groups(config.split_by, files.names), strict=True))
-    schema = _image_schema(files, config, mode)
+    schema = _grouped(_image_schema(files, config, mode), config.group_by, files.names)
     decoded = decode_images(files, schema, max_bad_share=config.max_bad_share)
     warnings = [f"skipped {name}: {reason}" for name, reason in decoded.skipped.items()]
-    return Source(decoded.x, schema, None if groups is None else [groups[name] for name in decoded.names], warnings)
+    kept = None if groups is None else [groups[name] for name in decoded.names]
+    labels = None if schema.group_by is None else name_groups(schema.group_by, decoded.names)
+    return Source(decoded.x, schema, kept, labels, warnings)
 
 
 def _image_schema(files: ImageFiles, config: DataConfig, mode: str) -> ImageSchema:
@@ -125,17 +150,28 @@ def _image_schema(files: ImageFiles, config: DataConfig, mode: str) -> ImageSche
     return schema
 
 
+def _grouped(schema: ImageSchema, pattern: str | None, names: Sequence[str]) -> ImageSchema:
+    """The schema with `--group-by`; raises ConfigError, and DataError where not one file name matches."""
+    pattern = pattern or schema.group_by
+    if pattern is None:
+        return schema
+    try:
+        labels = name_groups(pattern, names)
+    except re.error as error:
+        raise ConfigError(f"--group-by is not a regular expression: {error}", where="data.group_by") from error
+    if all(label is None for label in labels):
+        raise DataError(f"--group-by {pattern!r} matches no file name, as in {names[0]!r}", where=names[0])
+    return schema.model_copy(update={"group_by": pattern})
+
+
 def _groups(pattern: str, names: Sequence[str]) -> list[str]:
     """The group of each file name: the pattern's first group, or its whole match. Raises ConfigError, DataError."""
     try:
-        compiled = re.compile(pattern)
+        labels = name_groups(pattern, names)
     except re.error as error:
         raise ConfigError(f"--split-by is not a regular expression: {error}", where="data.split_by") from error
-    groups = []
-    for name in names:
-        found = compiled.search(name)
-        group = None if found is None else found.group(1 if compiled.groups else 0)
-        if group is None:
-            raise DataError(f"--split-by {pattern!r} does not match the file name {name!r}", where=name)
-        groups.append(group)
+    groups = [label for label in labels if label is not None]
+    if len(groups) < len(labels):
+        name = names[labels.index(None)]
+        raise DataError(f"--split-by {pattern!r} does not match the file name {name!r}", where=name)
     return groups

@@ -31,11 +31,25 @@ class FileRecord(_Frozen):
 
 
 class VerdictSpec(_Frozen):
-    """The rule that makes one score of several (or the one score), its groups, the default false-alarm rate."""
+    """The rule that makes one score of several (or the one score), its groups, the default false-alarm rate.
+
+    With a `guarantee` the rate stays below alpha with that confidence over calibration sets, else on average.
+    """
 
     rule: str
     groups: tuple[tuple[str, ...], ...] = ()
     alpha: float = Field(gt=0, lt=1)
+    guarantee: float | None = Field(default=None, ge=0.5, lt=1)
+
+
+class ItemGroups(_Frozen):
+    """Groups of items with thresholds of their own; those with fewer than `min_items` share the pooled one.
+
+    `names` are in the order of their numbers in `calibration.safetensors`.
+    """
+
+    names: tuple[str, ...]
+    min_items: int = Field(ge=1)
 
 
 class TrainingRecord(_Frozen):
@@ -66,6 +80,9 @@ class Manifest(_Frozen):
     item: Schema
     detector: DetectorSpec
     verdict: VerdictSpec
+    item_groups: ItemGroups | None = None
+    calibrated_from: str | None = None
+    """The version whose calibration this one replaced."""
     training: TrainingRecord
     metrics: dict[str, float] = Field(default_factory=dict)
     software: dict[str, str] = Field(default_factory=dict)

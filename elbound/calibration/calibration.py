@@ -1,22 +1,32 @@
 """All that was learned from the calibration part: one calibrator for each score and one for the verdict."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from elbound.calibration.conformal import ConformalCalibrator, spread_of
-from elbound.calibration.fusion import Groups, build_rule
+from elbound.calibration.fusion import Groups, VerdictRule, build_rule
+
+POOLED = -1
+"""The number of no group: an item that is ranked among all calibration items."""
+
+LEAST_GROUP_ITEMS = 20
 
 
 @dataclass(frozen=True)
 class ScoredItems:
-    """Scores of `n` items: raw by name, their p-values by name, the verdict's score and p-value, all `(n,)`."""
+    """Scores of `n` items: raw by name, their p-values by name, the verdict's score and p-value, all `(n,)`.
+
+    `group` is the number of the calibration group that ranked each item, `POOLED` for all items together.
+    """
 
     scores: dict[str, np.ndarray]
     p_values: dict[str, np.ndarray]
     score: np.ndarray
     p_value: np.ndarray
+    group: np.ndarray
 
     def __len__(self) -> int:
         return len(self.score)
@@ -32,6 +42,7 @@ class ScoredItems:
             {name: np.concatenate([part.p_values[name] for part in parts]) for name in names},
             np.concatenate([part.score for part in parts]),
             np.concatenate([part.p_value for part in parts]),
+            np.concatenate([part.group for part in parts]),
         )
 
     def part(self, start: int, stop: int) -> "ScoredItems":
@@ -41,14 +52,75 @@ class ScoredItems:
             {name: values[start:stop] for name, values in self.p_values.items()},
             self.score[start:stop],
             self.p_value[start:stop],
+            self.group[start:stop],
         )
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What follows for `n` items from a rate: `(n,)` each; severity is NaN where it is not defined.
+
+    `conditional_p_value` is what decided where a guarantee was asked for.
+    """
+
+    is_anomaly: np.ndarray
+    severity: np.ndarray
+    conditional_p_value: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationGroups:
+    """Groups of calibration items that get thresholds of their own (Mondrian conformal prediction).
+
+    `member` `(n,)` is the number of each calibration item's group in `names`, `POOLED` where it has none. Within a
+    group p-values are exact for new items of that group. Vovk, Gammerman and Shafer, Algorithmic Learning in a Random
+    World, 2005, chapter 4.
+    """
+
+    names: tuple[str, ...]
+    member: np.ndarray
+
+    @classmethod
+    def of(cls, labels: Sequence[str | None], *, min_items: int) -> "CalibrationGroups":
+        """The groups of `labels`, one a calibration item, that have at least `min_items` of them."""
+        counts: dict[str, int] = {}
+        for label in labels:
+            if label is not None:
+                counts[label] = counts.get(label, 0) + 1
+        names = tuple(sorted(name for name, count in counts.items() if count >= min_items))
+        return cls(names, numbers_of(labels, names))
+
+
+def min_group_items(alpha: float, guarantee: float | None = None) -> int:
+    """The fewest calibration items of a group that gets a threshold of its own, at least 20.
+
+    So many that `alpha` resolves: with fewer nothing in the group could ever be an anomaly, so it shares the pooled
+    threshold.
+    """
+    resolves = math.log1p(-guarantee) / math.log1p(-alpha) if guarantee else 1 / alpha - 1
+    return max(LEAST_GROUP_ITEMS, math.ceil(resolves - 1e-9))
+
+
+def numbers_of(labels: Sequence[str | None], names: Sequence[str]) -> np.ndarray:
+    """The place of each label in `names`, `(n,)` int64; `POOLED` for any other."""
+    places = {name: i for i, name in enumerate(names)}
+    return np.array([POOLED if label is None else places.get(label, POOLED) for label in labels], dtype=np.int64)
+
+
+class Ranking:
+    """The calibrators of one set of calibration items, for each score by name and for the verdict."""
+
+    def __init__(self, scores: Mapping[str, np.ndarray], verdict: np.ndarray, spreads: Mapping[str, float]) -> None:
+        self.by_score = {name: ConformalCalibrator(values, spread=spreads[name]) for name, values in scores.items()}
+        self.verdict = ConformalCalibrator(verdict, spread=spreads[""])
 
 
 class Calibration:
     """Joint scores of the calibration items `(n, scores)` and of the validation items, and what follows.
 
     `rule` names a rule of `fusion.RULES` or a score; `groups` are the scores that the rule takes together.
-    `held_out` is False where the items also trained (tiny data): then no rate is promised.
+    `held_out` is False where the items also trained (tiny data): then no rate is promised. Each of the
+    `item_groups` ranks its own items; the verdict's rule is one for all.
     """
 
     def __init__(
@@ -60,27 +132,80 @@ class Calibration:
         rule: str,
         groups: Groups = (),
         held_out: bool = True,
+        item_groups: CalibrationGroups | None = None,
     ) -> None:
         self.names = names
         self.calibration_scores = calibration_scores
         self.reference_scores = reference_scores
         self.held_out = held_out
+        self.item_groups = item_groups
         reference = dict(zip(names, reference_scores.T, strict=True))
-        self.rule = build_rule(rule, groups, reference)
+        self.rule: VerdictRule = build_rule(rule, groups, reference)
         joint = dict(zip(names, calibration_scores.T, strict=True))
-        self.by_score = {name: ConformalCalibrator(joint[name], spread=spread_of(reference[name])) for name in names}
-        self.verdict = ConformalCalibrator(self.rule.combine(joint), spread=spread_of(self.rule.combine(reference)))
+        verdict = self.rule.combine(joint)
+        spreads = {name: spread_of(values) for name, values in reference.items()}
+        spreads[""] = spread_of(self.rule.combine(reference))
+        self.pooled = Ranking(joint, verdict, spreads)
+        self.by_group = [
+            Ranking({name: values[own] for name, values in joint.items()}, verdict[own], spreads)
+            for own in ([] if item_groups is None else [item_groups.member == i for i in range(len(item_groups.names))])
+        ]
+
+    @property
+    def by_score(self) -> dict[str, ConformalCalibrator]:
+        """The calibrator of each score, over all calibration items."""
+        return self.pooled.by_score
+
+    @property
+    def verdict(self) -> ConformalCalibrator:
+        """The calibrator of the verdict, over all calibration items."""
+        return self.pooled.verdict
 
     @property
     def n(self) -> int:
         return self.verdict.n
 
     def judge(self, scores: Mapping[str, np.ndarray]) -> ScoredItems:
-        """p-values for each score and for the verdict."""
+        """p-values for each score and for the verdict, among all calibration items."""
         verdict = self.rule.combine(scores)
         return ScoredItems(
             scores=dict(scores),
             p_values={name: self.by_score[name].p_values(scores[name]) for name in self.names},
             score=verdict,
             p_value=self.verdict.p_values(verdict),
+            group=np.full(len(verdict), POOLED),
         )
+
+    def judge_by_group(self, scored: ScoredItems, labels: Sequence[str | None]) -> ScoredItems:
+        """The same items, each ranked within its own group where that was large enough to be calibrated."""
+        if self.item_groups is None:
+            return scored
+        group = numbers_of(labels, self.item_groups.names)
+        p_values = {name: values.copy() for name, values in scored.p_values.items()}
+        p_value = scored.p_value.copy()
+        for number in np.unique(group[group != POOLED]).tolist():
+            own, ranking = group == number, self.by_group[number]
+            p_value[own] = ranking.verdict.p_values(scored.score[own])
+            for name, values in p_values.items():
+                values[own] = ranking.by_score[name].p_values(scored.scores[name][own])
+        return replace(scored, p_values=p_values, p_value=p_value, group=group)
+
+    def ranking(self, group: int) -> Ranking:
+        """The calibrators of a group by its number, or of all items together."""
+        return self.pooled if group == POOLED else self.by_group[group]
+
+    def decide(self, scored: ScoredItems, alpha: float, guarantee: float | None = None) -> Decisions:
+        """Which items are anomalies at `alpha`, each by the calibrators that ranked it, and how far they are."""
+        is_anomaly = np.zeros(len(scored), dtype=bool)
+        severity = np.full(len(scored), np.nan)
+        conditional = np.ones(len(scored)) if guarantee is not None else None
+        for number in np.unique(scored.group).tolist():
+            own, verdict = scored.group == number, self.ranking(number).verdict
+            scores = scored.score[own]
+            is_anomaly[own] = verdict.is_anomaly(scores, alpha, guarantee)
+            found = verdict.severity(scores, alpha, guarantee)
+            if found is not None:
+                severity[own] = found
+            if conditional is not None and guarantee is not None:
+                conditional[own] = verdict.conditional_p_values(scores, guarantee)
+        return Decisions(is_anomaly, severity, conditional)

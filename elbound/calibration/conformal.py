@@ -2,6 +2,8 @@
 
 import math
 from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,6 +33,24 @@ def check_alpha(alpha: float) -> float:
     return alpha
 
 
+def check_guarantee(guarantee: float) -> float:
+    """`guarantee` itself; raises ConfigError unless 0.5 <= guarantee < 1."""
+    if not (isinstance(guarantee, float | int | np.floating) and 0.5 <= guarantee < 1):
+        raise ConfigError(
+            f"guarantee must be a confidence from 0.5 to below 1, as in 0.9. Got {guarantee!r} instead",
+            where="guarantee",
+        )
+    return guarantee
+
+
+class RateInterval(NamedTuple):
+    """Where the realised false-alarm rate lies with `confidence`, given the size of the calibration set alone."""
+
+    low: float
+    high: float
+    confidence: float = 0.95
+
+
 class ConformalCalibrator:
     """Ranks scores among the `n` scores of the calibration items.
 
@@ -52,6 +72,10 @@ class ConformalCalibrator:
         """The smallest alpha at which anything can be an anomaly."""
         return 1 / (self.n + 1)
 
+    def smallest_alpha_with(self, guarantee: float | None) -> float:
+        """The same where `guarantee` is asked for: 1 - (1 - guarantee)^(1 / n)."""
+        return -math.expm1(math.log1p(-guarantee) / self.n) if guarantee else self.smallest_alpha
+
     def on_grid(self, scores: np.ndarray) -> np.ndarray:
         """Scores as they are ranked, `(m,)`: see `quantise`."""
         return quantise(scores, self.spread)
@@ -65,33 +89,83 @@ class ConformalCalibrator:
         scores = np.where(np.isnan(scores), np.inf, scores)
         return (1 + self.count_at_least(scores)) / (self.n + 1)
 
-    def rank(self, alpha: float) -> int:
-        """k = floor(alpha (n + 1)), exactly, for alpha as it is written in decimal."""
+    def conditional_p_values(self, scores: np.ndarray, guarantee: float) -> np.ndarray:
+        """Calibration-conditional p-values, `(m,)` in (0, 1].
+
+        For any alpha chosen beforehand, with probability `guarantee` over the calibration set, at most alpha of new
+        normal items have a value of at most alpha: the `guarantee` quantile of Beta(c + 1, n - c) for c calibration
+        scores at least as large, the rate of the threshold that this score just passes. Bates, Candes, Lei, Romano
+        and Sesia, Testing for outliers with conformal p-values, 2023 (pointwise, not for all alphas at once).
+        """
+        scores = np.where(np.isnan(scores), np.inf, scores)
+        return _guaranteed_p_values(self.count_at_least(scores), self.n, guarantee)
+
+    def rank(self, alpha: float, guarantee: float | None = None) -> int:
+        """k: a score among or above the k largest is an anomaly.
+
+        floor(alpha (n + 1)), exactly, for alpha as it is written in decimal; with a guarantee the largest k with
+        P(Beta(k, n + 1 - k) <= alpha) >= guarantee.
+        """
+        if guarantee is not None:
+            return _guaranteed_rank(self.n, float(alpha), float(guarantee))
         return math.floor(Fraction(repr(float(alpha))) * (self.n + 1))
 
-    def threshold(self, alpha: float) -> float | None:
+    def threshold(self, alpha: float, guarantee: float | None = None) -> float | None:
         """The k-th largest calibration score, or None where alpha does not resolve (k = 0).
 
-        `score > threshold` exactly when `p_value <= alpha`.
+        `score > threshold` exactly when the p-value that decides is at most alpha.
         """
-        k = self.rank(alpha)
+        k = self.rank(alpha, guarantee)
         return float(self.sorted_scores[-k]) if k else None
 
-    def is_anomaly(self, scores: np.ndarray, alpha: float) -> np.ndarray:
-        """`p_value <= alpha`, compared as whole counts, `(m,)` bool."""
+    def is_anomaly(self, scores: np.ndarray, alpha: float, guarantee: float | None = None) -> np.ndarray:
+        """`p_value <= alpha` (with a guarantee: of the conditional p-value), compared as whole counts, `(m,)` bool."""
         scores = np.where(np.isnan(scores), np.inf, scores)
-        return self.count_at_least(scores) + 1 <= self.rank(alpha)
+        return self.count_at_least(scores) + 1 <= self.rank(alpha, guarantee)
 
-    def severity(self, scores: np.ndarray, alpha: float) -> np.ndarray | None:
+    def severity(self, scores: np.ndarray, alpha: float, guarantee: float | None = None) -> np.ndarray | None:
         """(score - median of normals) / (threshold - median): above 1 exactly for anomalies.
 
         None where the threshold is null or not above the median. Shape `(m,)`.
         """
-        threshold = self.threshold(alpha)
+        threshold = self.threshold(alpha, guarantee)
         if threshold is None or threshold <= self.median:
             return None
         severity: np.ndarray = (self.on_grid(scores) - self.median) / (threshold - self.median)
         return severity
+
+    def realised_rate(self, alpha: float, guarantee: float | None = None) -> RateInterval | None:
+        """The central interval of Beta(k, n + 1 - k), the law of the rate that this calibration set realises.
+
+        It is exact for scores without ties and an upper bound with them. None where alpha does not resolve.
+        """
+        k = self.rank(alpha, guarantee)
+        return _rate_interval(k, self.n) if k else None
+
+
+@lru_cache(maxsize=1024)
+def _rate_interval(k: int, n: int) -> RateInterval:
+    from scipy.special import betaincinv
+
+    tail = (1 - RateInterval._field_defaults["confidence"]) / 2
+    low, high = betaincinv(k, n + 1 - k, [tail, 1 - tail])
+    return RateInterval(float(low), float(high))
+
+
+@lru_cache(maxsize=1024)
+def _guaranteed_rank(n: int, alpha: float, guarantee: float) -> int:
+    from scipy.special import betainc
+
+    k = np.arange(1, n + 1)
+    return int(np.count_nonzero(betainc(k, n + 1 - k, alpha) >= guarantee))  # falls with k
+
+
+def _guaranteed_p_values(counts: np.ndarray, n: int, guarantee: float) -> np.ndarray:
+    from scipy.special import betaincinv
+
+    inside = np.minimum(counts, n - 1)
+    p_values: np.ndarray = np.where(counts < n, betaincinv(inside + 1, n - inside, guarantee), 1.0)
+    return p_values
 
 
 def spread_of(scores: np.ndarray) -> float:

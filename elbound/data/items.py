@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ class TensorItems:
     """What a preprocessor makes of an upload of `n` items.
 
     `x` has shape `(m, *event)` and holds the `m <= n` readable items; `index` `(m,)` is their place in the
-    upload, `errors` tells of the others. `names` has one name for each of the `n` items, or is None.
+    upload, `errors` tells of the others. `names` has one name for each of the `n` items, or is None, and so has
+    `groups` the calibration group of each, None where it has none.
     `unseen` counts values per categorical column that training had not seen.
     """
 
@@ -25,6 +26,7 @@ class TensorItems:
     errors: dict[int, ItemError] = field(default_factory=dict)
     names: Sequence[str] | None = None
     unseen: Counter[str] = field(default_factory=Counter)
+    groups: Sequence[str | None] | None = None
 
     def only(self) -> torch.Tensor:
         """`x` where every item was readable; otherwise the first item's error is raised."""
@@ -34,14 +36,26 @@ class TensorItems:
             raise ItemError(f"item {first}: {error.message}", code=error.code, where=error.where)
         return self.x
 
+    def in_group(self, group: str) -> "TensorItems":
+        """The same items, all of one calibration group."""
+        return replace(self, groups=[group] * self.n)
+
+    @property
+    def readable_groups(self) -> list[str | None] | None:
+        """The calibration group of each readable item, `(m,)`; None where items have none."""
+        return None if self.groups is None else [self.groups[i] for i in self.index.tolist()]
+
     def among(self, positions: np.ndarray, bad: dict[int, ItemError]) -> "TensorItems":
         """The same items as part of a larger upload: at `positions` `(n,)`, between the items of `bad`."""
         errors = {int(positions[row]): error for row, error in self.errors.items()} | bad
-        names = self.names
+        n, names, groups = self.n + len(bad), self.names, self.groups
         if names is not None:
             by_position = dict(zip(positions.tolist(), names, strict=True))
-            names = [by_position.get(i, str(i)) for i in range(self.n + len(bad))]
-        return TensorItems(self.x, positions[self.index], self.n + len(bad), errors, names, self.unseen)
+            names = [by_position.get(i, str(i)) for i in range(n)]
+        if groups is not None:
+            group_at = dict(zip(positions.tolist(), groups, strict=True))
+            groups = [group_at.get(i) for i in range(n)]
+        return TensorItems(self.x, positions[self.index], n, errors, names, self.unseen, groups)
 
 
 def keep_readable(
@@ -50,9 +64,10 @@ def keep_readable(
     *,
     names: Sequence[str] | None = None,
     unseen: Counter[str] | None = None,
+    groups: Sequence[str | None] | None = None,
 ) -> TensorItems:
     """`TensorItems` from a tensor of all `n` items, some rows of which are only placeholders."""
     n = len(x)
     index = np.setdiff1d(np.arange(n), np.fromiter(errors, dtype=np.int64, count=len(errors)))
     kept = x if len(index) == n else x[torch.from_numpy(index)]
-    return TensorItems(kept, index, n, errors, names, unseen or Counter())
+    return TensorItems(kept, index, n, errors, names, unseen or Counter(), groups)

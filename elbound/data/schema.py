@@ -5,12 +5,13 @@ training and service know of an item.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from elbound.errors import SchemaError
 
@@ -46,12 +47,16 @@ class IgnoredColumn(_Frozen):
 
 
 class TableSchema(_Frozen):
-    """The columns of a row, in the order of the event tensor; `event` is `(d,)`."""
+    """The columns of a row, in the order of the event tensor; `event` is `(d,)`.
+
+    `group_by` names the column whose value says by which calibration group a row is judged; it may be a feature too.
+    """
 
     kind: Literal["table"] = "table"
     columns: tuple[Column, ...] = Field(min_length=1)
     ignored: tuple[IgnoredColumn, ...] = ()
     id_column: str | None = None
+    group_by: str | None = None
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "TableSchema":
@@ -72,7 +77,7 @@ class TableSchema(_Frozen):
         """Raise SchemaError that names the missing and the unknown columns of `names`."""
         received = list(names)
         given, wanted = dict.fromkeys(received), dict.fromkeys(self.names)
-        optional = {column.name for column in self.ignored} | {self.id_column}
+        optional = {column.name for column in self.ignored} | {self.id_column, self.group_by}
         found = {
             "missing": [name for name in wanted if name not in given],
             "unknown": [name for name in given if name not in wanted and name not in optional],
@@ -87,7 +92,8 @@ class ImageSchema(_Frozen):
     """The shape of an image after decoding; `event` is `(channels, height, width)`.
 
     `bits` is 16 where training saw 16-bit grey images: 8-bit ones are then scaled by 257.
-    `decoder` pins the library and the filter that training and service share.
+    `decoder` pins the library and the filter that training and service share. `group_by` is a regular expression of
+    the file name: its first group (or its whole match) is the calibration group by which an image is judged.
     """
 
     kind: Literal["image"] = "image"
@@ -97,6 +103,16 @@ class ImageSchema(_Frozen):
     bits: Literal[8, 16] = 8
     resize: ResizeMode = "fit"
     decoder: Literal["pillow-bilinear"] = "pillow-bilinear"
+    group_by: str | None = None
+
+    @field_validator("group_by")
+    @classmethod
+    def _is_a_pattern(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+        return pattern
 
     @property
     def event(self) -> tuple[int, int, int]:

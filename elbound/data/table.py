@@ -8,6 +8,8 @@ import pyarrow as pa
 import torch
 
 from elbound.data.cells import Cells, read_column
+from elbound.data.celltext import list_to_arrow
+from elbound.data.groups import cell_groups
 from elbound.data.infer import frequent_levels
 from elbound.data.items import TensorItems, keep_readable
 from elbound.data.schema import Column, TableSchema
@@ -28,6 +30,7 @@ class TablePreprocessor:
         self._names = dict.fromkeys(schema.names)
         self._required = {column.name for column in schema.columns if not column.nullable}
         self._known = {*self._names, *(column.name for column in schema.ignored), schema.id_column}
+        self._known.add(schema.group_by)
 
     @classmethod
     def fit(cls, schema: TableSchema, table: pa.Table) -> "TablePreprocessor":
@@ -43,7 +46,10 @@ class TablePreprocessor:
         names = None
         if self.schema.id_column in table.column_names:
             names = _item_names(table.column(self.schema.id_column).to_pylist())
-        return self._read(cells, table.num_rows, names=names)
+        groups = None
+        if self.schema.group_by in table.column_names:
+            groups = cell_groups(table.column(self.schema.group_by))
+        return self._read(cells, table.num_rows, names=names, groups=groups)
 
     def rows_to_tensor(self, rows: Rows) -> TensorItems:
         """Items of JSON rows: objects by column name, or arrays in the schema's order.
@@ -60,7 +66,7 @@ class TablePreprocessor:
         names = None
         if identifier is not None:
             names = _item_names([row.get(identifier) if isinstance(row, Mapping) else None for row in rows])
-        return self._read(cells, len(rows), errors=errors, names=names)
+        return self._read(cells, len(rows), errors=errors, names=names, groups=self._groups_of_rows(rows, cells))
 
     def array_to_tensor(self, array: np.ndarray) -> TensorItems:
         """Items of a numeric array `(n, d)` in the schema's order of columns."""
@@ -72,7 +78,8 @@ class TablePreprocessor:
         with np.errstate(over="ignore"):  # a long double beyond float64 is infinite, and that item's error
             array = array.astype(np.float64)
         cells = {name: pa.chunked_array([array[:, i]]) for i, name in enumerate(self._names)}
-        return self._read(cells, len(array))
+        by = self.schema.group_by
+        return self._read(cells, len(array), groups=cell_groups(cells[by]) if by in cells else None)
 
     def from_tensor(self, x: torch.Tensor) -> dict[str, list[object]]:
         """Cells by column name from `x` `(n, d)`: numbers, booleans, level names; None where missing."""
@@ -88,6 +95,7 @@ class TablePreprocessor:
         *,
         errors: dict[int, ItemError] | None = None,
         names: Sequence[str] | None = None,
+        groups: Sequence[str | None] | None = None,
     ) -> TensorItems:
         errors = {} if errors is None else errors
         x = np.empty((n, len(self.schema.columns)))
@@ -99,7 +107,15 @@ class TablePreprocessor:
                 unseen[column.name] += found.unseen
             for row, message in found.errors.items():
                 errors.setdefault(row, ItemError(message, code="cell_invalid", where=column.name))
-        return keep_readable(torch.from_numpy(x), errors, names=names, unseen=unseen)
+        return keep_readable(torch.from_numpy(x), errors, names=names, unseen=unseen, groups=groups)
+
+    def _groups_of_rows(self, rows: Rows, cells: Mapping[str, Cells]) -> list[str | None] | None:
+        by = self.schema.group_by
+        if by is None:
+            return None
+        if by in cells:  # a feature: arrays have it too
+            return cell_groups(list_to_arrow(list(cells[by])))
+        return cell_groups(list_to_arrow([row.get(by) if isinstance(row, Mapping) else None for row in rows]))
 
     def _align(
         self, row: Mapping[str, object] | Sequence[object], index: int, errors: dict[int, ItemError]

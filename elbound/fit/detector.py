@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from elbound.bundle.manifest import (
+    ItemGroups,
     Manifest,
     TrainingRecord,
     VerdictSpec,
@@ -19,8 +20,8 @@ from elbound.bundle.manifest import (
     now_utc,
     software_versions,
 )
-from elbound.calibration.calibration import Calibration
-from elbound.calibration.conformal import check_alpha
+from elbound.calibration.calibration import Calibration, CalibrationGroups, min_group_items
+from elbound.calibration.conformal import check_alpha, check_guarantee
 from elbound.data.image import ImagePreprocessor
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.data.split import MIN_ITEMS, Split, everything, split_items
@@ -43,12 +44,15 @@ class DetectorConfig:
 
     `profile` is `default` or `fast`: for tables the −ELBO of one small net, without a bank of training rows.
     `mode` is for images: `pixels`, pretrained `features`, or `auto` by size and colour.
-    `groups` (one label an item) keeps items that belong together in one part. `allow_tiny` fits fewer than
+    `guarantee` is the confidence with which the realised rate stays below alpha; None promises it on average.
+    `groups` (one label an item) keeps items that belong together in one part; `item_groups` (likewise) get
+    thresholds of their own where they are large enough. `allow_tiny` fits fewer than
     20 items on all of them and promises no rate.
     """
 
     name: str = "model"
     alpha: float = 0.01
+    guarantee: float | None = None
     seed: int = 0
     device: str = "auto"
     profile: str = "default"
@@ -60,10 +64,13 @@ class DetectorConfig:
     width: int | None = None
     checkpoint_steps: int | None = None
     groups: Sequence[object] | None = field(default=None, repr=False)
+    item_groups: Sequence[str | None] | None = field(default=None, repr=False)
     allow_tiny: bool = False
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
+        if self.guarantee is not None:
+            check_guarantee(self.guarantee)
         for name, known in (("profile", PROFILES), ("mode", ("auto", *IMAGE_MODES))):
             if getattr(self, name) not in known:
                 raise ConfigError(
@@ -114,7 +121,8 @@ def fit_detector(
     history = fit_members(detector, train, validation, settings, seed=config.seed, controls=controls)
     detector.eval().requires_grad_(False)
     detector.remember(train, seed=config.seed)
-    calibration = _calibrate(detector, plan, x, split, device)
+    item_groups = _item_groups(split, config)
+    calibration = _calibrate(detector, plan, x, split, device, item_groups)
     record = TrainingRecord(
         items=len(items),
         train=len(split.train),
@@ -130,7 +138,7 @@ def fit_detector(
         fingerprint=fingerprint,
         history=tuple(history.rows),
     )
-    manifest = _manifest(config, schema, plan, record)
+    manifest = _manifest(config, schema, plan, record, item_groups)
     golden = x[split.calibration[:GOLDEN_ITEMS]]
     return Scorer(manifest, detector, calibration, golden, device=device)
 
@@ -140,6 +148,7 @@ def _manifest(
     schema: TableSchema | ImageSchema,
     plan: Plan,
     record: TrainingRecord,
+    item_groups: CalibrationGroups | None,
 ) -> Manifest:
     created = now_utc()
     return Manifest(
@@ -148,7 +157,10 @@ def _manifest(
         created=created,
         item=schema,
         detector=plan.detector,
-        verdict=VerdictSpec(rule=plan.rule, groups=plan.groups, alpha=config.alpha),
+        verdict=VerdictSpec(rule=plan.rule, groups=plan.groups, alpha=config.alpha, guarantee=config.guarantee),
+        item_groups=None
+        if item_groups is None
+        else ItemGroups(names=item_groups.names, min_items=min_group_items(config.alpha, config.guarantee)),
         training=record,
         metrics={"validation_elbo": record.history[-1]["validation_elbo"]},
         software=software_versions(),
@@ -202,10 +214,30 @@ def _new_detector(spec: DetectorSpec, schema: TableSchema | ImageSchema, *, seed
     return detector
 
 
-def _calibrate(detector: Detector, plan: Plan, x: Tensor, split: Split, device: torch.device) -> Calibration:
+def _item_groups(split: Split, config: DetectorConfig) -> CalibrationGroups | None:
+    if config.item_groups is None:
+        return None
+    labels = [config.item_groups[i] for i in split.calibration]
+    return CalibrationGroups.of(labels, min_items=min_group_items(config.alpha, config.guarantee))
+
+
+def _calibrate(
+    detector: Detector,
+    plan: Plan,
+    x: Tensor,
+    split: Split,
+    device: torch.device,
+    item_groups: CalibrationGroups | None,
+) -> Calibration:
     joint, reference = (detector(x[part], device).cpu().numpy() for part in (split.calibration, split.validation))
     return Calibration(
-        detector.score_names, joint, reference, rule=plan.rule, groups=plan.groups, held_out=split.held_out
+        detector.score_names,
+        joint,
+        reference,
+        rule=plan.rule,
+        groups=plan.groups,
+        held_out=split.held_out,
+        item_groups=item_groups,
     )
 
 

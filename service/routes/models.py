@@ -24,20 +24,32 @@ async def get_model(request: Request, name: str) -> Response:
     state = state_of(request)
     scorer = state.registry.get(name).scorer
     manifest, calibration = scorer.manifest, scorer.calibration
+    rate = calibration.verdict.realised_rate(scorer.alpha, scorer.guarantee) if calibration.held_out else None
     return _json(
         {
             **_summary(scorer, state.ready),
             "created": manifest.created.isoformat(),
-            "smallest_alpha": calibration.verdict.smallest_alpha,
+            "guarantee": scorer.guarantee,
+            "smallest_alpha": calibration.verdict.smallest_alpha_with(scorer.guarantee),
+            "realised_rate": None if rate is None else rate._asdict(),
+            "groups": None
+            if calibration.item_groups is None
+            else {
+                name: ranking.verdict.n
+                for name, ranking in zip(calibration.item_groups.names, calibration.by_group, strict=True)
+            },
             "rate_is_promised": calibration.held_out,
             "item": manifest.item.model_dump(mode="json"),
             "detector": manifest.detector.model_dump(mode="json"),
             "verdict": {
                 "rule": calibration.rule.name,
-                "threshold": calibration.verdict.threshold(scorer.alpha),
+                "threshold": calibration.verdict.threshold(scorer.alpha, scorer.guarantee),
             },
             "scores": {
-                score: {"unit": scorer.detector.units[score], "threshold": calibrator.threshold(scorer.alpha)}
+                score: {
+                    "unit": scorer.detector.units[score],
+                    "threshold": calibrator.threshold(scorer.alpha, scorer.guarantee),
+                }
                 for score, calibrator in calibration.by_score.items()
             },
             "training": manifest.training.model_dump(mode="json"),

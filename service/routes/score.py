@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from elbound.calibration.conformal import check_alpha
 from elbound.errors import ConfigError
+from service.answer import Layout, answer_document
 from service.decode import JSON, decode_all, media_type_of, split_request
 from service.explaining import check_count, check_explains
 from service.limits import expand, read_body
 from service.schemas import ErrorAnswer, ScoreAnswer
-from service.scoring import Answer, Layout, answer_document, score_items
+from service.scoring import Answer, Terms, check_groups, score_items
 from service.state import state_of
 
 INLINE_BYTES = 16_384
@@ -28,6 +28,19 @@ PARAMETERS = {
     "alpha": {
         "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
         "description": "False-alarm rate of this request; the bundle's own by default.",
+    },
+    "guarantee": {
+        "schema": {"type": "number"},
+        "description": "Confidence, from 0.5 to below 1, that the realised rate stays below alpha; 0 for none. "
+        "The bundle's own by default.",
+    },
+    "fdr": {
+        "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        "description": "False-discovery rate of the whole upload; `is_anomaly` then follows it.",
+    },
+    "group": {
+        "schema": {"type": "string"},
+        "description": "The calibration group of all items of this upload.",
     },
     "layout": {
         "schema": {"type": "string", "enum": ["items", "columns"], "default": "items"},
@@ -59,6 +72,9 @@ router = APIRouter()
 class Query:
     model: str | None
     alpha: float | None
+    guarantee: float | None
+    fdr: float | None
+    group: str | None
     layout: Layout
     explain: bool
 
@@ -75,6 +91,9 @@ async def score(request: Request) -> Response:
     state = state_of(request)
     query = parse_query(request)
     scorer = state.registry.get(query.model).scorer
+    terms = Terms.of(scorer, alpha=query.alpha, guarantee=query.guarantee, fdr=query.fdr)
+    if query.group is not None:
+        check_groups(scorer)
     if query.explain:
         check_explains(scorer)
     content_type = request.headers.get("content-type", "")
@@ -92,6 +111,8 @@ async def score(request: Request) -> Response:
             if inline
             else await asyncio.to_thread(decode_all, uploads, scorer, settings)
         )
+    if query.group is not None:
+        items = items.in_group(query.group)
     state.metrics.observe_upload(scorer, items)
     if query.explain:
         check_count(items, max_explained_items=settings.max_explained_items)
@@ -99,7 +120,7 @@ async def score(request: Request) -> Response:
         scorer,
         items,
         state.batcher,
-        alpha=query.alpha,
+        terms=terms,
         deadline_ms=settings.deadline_ms,
         batch_rows=settings.batch_rows,
         explain=query.explain,
@@ -124,7 +145,10 @@ def parse_query(request: Request) -> Query:
         raise ConfigError("a parameter is given twice", code="parameter_repeated", where="query")
     return Query(
         model=values.get("model"),
-        alpha=_alpha(values.get("alpha")),
+        alpha=_number(values, "alpha"),
+        guarantee=_number(values, "guarantee"),
+        fdr=_number(values, "fdr"),
+        group=values.get("group"),
         layout="columns" if _is_second(values, "layout", "items", "columns") else "items",
         explain=_is_second(values, "explain", "false", "true"),
     )
@@ -138,13 +162,14 @@ def _is_second(values: Mapping[str, str], name: str, first: str, second: str) ->
     return text == second
 
 
-def _alpha(text: str | None) -> float | None:
+def _number(values: Mapping[str, str], name: str) -> float | None:
+    text = values.get(name)
     if text is None:
         return None
     try:
-        return check_alpha(float(text))
+        return float(text)
     except ValueError as error:
-        raise ConfigError(f"alpha must be a number. Got {text[:100]!r} instead", where="alpha") from error
+        raise ConfigError(f"{name} must be a number. Got {text[:100]!r} instead", where=name) from error
 
 
 def _encode(answer: Answer, layout: Layout) -> Response:

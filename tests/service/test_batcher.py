@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elbound import errors as library
-from elbound.calibration.calibration import ScoredItems
+from elbound.calibration.calibration import POOLED, ScoredItems
 from service import errors as service_errors
 from service.batcher import Batcher, BatchRecord
 from service.errors import DeadlineExceeded, Overloaded
@@ -39,7 +39,7 @@ class FakeModel:
         values = x[:, 0].numpy().astype(np.float64)
         if (values < 0).any():
             raise RuntimeError("a negative row")
-        return ScoredItems({"s": values * 2}, {"s": values * 3}, values * 5, values * 7)
+        return ScoredItems({"s": values * 2}, {"s": values * 3}, values * 5, values * 7, np.full(len(values), POOLED))
 
 
 @pytest.fixture

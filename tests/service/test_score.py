@@ -90,7 +90,8 @@ def test_the_shape_of_the_answer(server, table_scorer: Scorer, normal_rows) -> N
     odd = {**normal_rows.slice(0, 1).to_pylist()[0], "a": 40.0}
     answer = server.score(orjson.dumps([odd, normal_rows.to_pylist()[1]]), "application/json", **ROWS).json()
     assert list(answer) == [
-        "model", "alpha", "n_calibration", "resolvable", "smallest_alpha", "verdict", "scores", "items", "summary",
+        "model", "alpha", "guarantee", "decided_by", "n_calibration", "resolvable", "smallest_alpha", "realised_rate",
+        "verdict", "scores", "items", "summary",
     ]  # fmt: skip
     assert answer["model"] == {"name": "rows", "version": table_scorer.version}
     assert answer["alpha"] == 0.05

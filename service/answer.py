@@ -1,0 +1,153 @@
+"""Scored items as the document of an answer."""
+
+from typing import Literal
+
+import numpy as np
+
+from elbound.calibration.calibration import POOLED
+from service.explaining import draw_heat
+from service.scoring import Answer, item_error
+
+Layout = Literal["items", "columns"]
+
+
+def answer_document(answer: Answer, layout: Layout) -> dict[str, object]:
+    """The answer: model, thresholds, items (or columns) and summary."""
+    document = _header(answer)
+    columns = _columns(answer)
+    if layout == "columns":
+        document["columns"] = {**columns, "error": [item_error(answer.items, i) for i in range(answer.items.n)]}
+    else:
+        document["items"] = _items(answer, columns)
+    document["summary"] = {
+        "items": answer.items.n,
+        "scored": len(answer.scored),
+        "anomalies": int(answer.is_anomaly.sum()),
+        "errors": len(answer.items.errors),
+        "unseen_categories": dict(answer.items.unseen),
+    }
+    return document
+
+
+def _header(answer: Answer) -> dict[str, object]:
+    """What holds for all items: the model, the rates, what decides, and the thresholds."""
+    scorer, calibration, terms = answer.scorer, answer.scorer.calibration, answer.terms
+    rate = calibration.verdict.realised_rate(terms.alpha, terms.guarantee) if calibration.held_out else None
+    document: dict[str, object] = {
+        "model": {"name": scorer.name, "version": scorer.version},
+        "alpha": terms.alpha,
+        "guarantee": terms.guarantee,
+        "decided_by": answer.decided_by,
+        "n_calibration": calibration.n,
+        "resolvable": calibration.verdict.rank(terms.alpha, terms.guarantee) > 0,
+        "smallest_alpha": calibration.verdict.smallest_alpha_with(terms.guarantee),
+        "realised_rate": None if rate is None else rate._asdict(),
+        "verdict": {
+            "rule": calibration.rule.name,
+            "threshold": calibration.verdict.threshold(terms.alpha, terms.guarantee),
+        },
+        "scores": {
+            name: {
+                "unit": scorer.detector.units[name],
+                "threshold": calibrator.threshold(terms.alpha, terms.guarantee),
+            }
+            for name, calibrator in calibration.by_score.items()
+        },
+    }
+    if answer.discoveries is not None:
+        document["fdr"] = {
+            "level": terms.fdr,
+            "resolvable": answer.discoveries.resolvable,
+            "discoveries": int(answer.discoveries.is_discovery.sum()),
+            "least_discoveries": answer.discoveries.least,
+        }
+    if calibration.item_groups is not None:
+        document["groups"] = _groups(answer)
+    return document
+
+
+def _groups(answer: Answer) -> dict[str, object]:
+    """By what items are grouped, and the thresholds of those groups that the upload used."""
+    scorer, terms = answer.scorer, answer.terms
+    assert scorer.calibration.item_groups is not None
+    assert scorer.manifest.item_groups is not None
+    used = np.unique(answer.scored.group[answer.scored.group != POOLED]).tolist()
+    rankings = {scorer.calibration.item_groups.names[i]: scorer.calibration.by_group[i].verdict for i in used}
+    return {
+        "by": scorer.schema.group_by,
+        "is_feature": scorer.group_is_feature,
+        "min_items": scorer.manifest.item_groups.min_items,
+        "used": {
+            name: {
+                "n_calibration": verdict.n,
+                "resolvable": verdict.rank(terms.alpha, terms.guarantee) > 0,
+                "threshold": verdict.threshold(terms.alpha, terms.guarantee),
+            }
+            for name, verdict in rankings.items()
+        },
+    }
+
+
+def _columns(answer: Answer) -> dict[str, object]:
+    """One list a field, as long as the upload; null where an item has an error."""
+    items, scored, decisions = answer.items, answer.scored, answer.decisions
+    loudest = answer.scorer.calibration.rule.fired(scored.scores)
+
+    def spread(values: list[object]) -> list[object]:
+        if len(values) == items.n:
+            return values
+        whole: list[object] = [None] * items.n
+        for place, value in zip(items.index.tolist(), values, strict=True):
+            whole[place] = value
+        return whole
+
+    is_anomaly = answer.is_anomaly.tolist()
+    severity = [None if value != value else value for value in decisions.severity.tolist()]
+    columns: dict[str, object] = {
+        "index": list(range(items.n)),
+        "name": [None] * items.n if items.names is None else list(items.names),
+        "is_anomaly": spread(is_anomaly),
+        "p_value": spread(scored.p_value.tolist()),
+        "severity": spread(severity),
+        "score": spread(scored.score.tolist()),
+        "fired": spread([name if odd else None for name, odd in zip(loudest, is_anomaly, strict=True)]),
+        "scores": {
+            name: {"value": spread(values.tolist()), "p_value": spread(scored.p_values[name].tolist())}
+            for name, values in scored.scores.items()
+        },
+    }
+    if decisions.conditional_p_value is not None:
+        columns["conditional_p_value"] = spread(decisions.conditional_p_value.tolist())
+    if answer.discoveries is not None:
+        columns["at_alpha"] = spread(decisions.is_anomaly.tolist())
+        columns["at_fdr"] = spread(answer.discoveries.is_discovery.tolist())
+    groups = answer.scorer.calibration.item_groups
+    if groups is not None:
+        columns["group"] = spread([None if i == POOLED else groups.names[i] for i in scored.group.tolist()])
+    if answer.heat is not None:
+        pictures = draw_heat(answer.scorer, items.x, answer.heat)
+        columns["explanation"] = spread(
+            [{"score": name, "heatmap": picture} for name, picture in zip(loudest, pictures, strict=True)]
+        )
+    return columns
+
+
+def _items(answer: Answer, columns: dict[str, object]) -> list[dict[str, object]]:
+    scores = columns.pop("scores")
+    assert isinstance(scores, dict)
+    names = list(columns)
+    by_score = {name: zip(both["value"], both["p_value"], strict=True) for name, both in scores.items()}
+    rows = zip(*(values for values in columns.values() if isinstance(values, list)), strict=True)
+    pairs = zip(*by_score.values(), strict=True)
+    documents: list[dict[str, object]] = []
+    for i, (row, values) in enumerate(zip(rows, pairs, strict=True)):
+        document: dict[str, object] = dict(zip(names, row, strict=True))
+        if i in answer.items.errors:
+            document = {"index": i, "name": document["name"], "error": item_error(answer.items, i)}
+        else:
+            document["scores"] = {
+                name: {"value": value, "p_value": p_value}
+                for name, (value, p_value) in zip(by_score, values, strict=True)
+            }
+        documents.append(document)
+    return documents
