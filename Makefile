@@ -9,7 +9,7 @@ TORCH_INDEX = $(if $(or $(PIP_FIND_LINKS),$(filter cuda,$(TORCH))),,--index-url 
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test check serve bench bench-detection image-test clean
+.PHONY: demo test check serve bench bench-detection pictures image-test clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -42,6 +42,9 @@ bench: $(READY)  ## measure; the tables are kept in benchmarks/results
 bench-detection: $(READY)  ## AUROC beside the peers; ELBOUND_DATA=DIR make bench-detection ARGS="tables --workers 2"
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.detection $(ARGS)
+
+pictures: $(READY)  ## draw those of docs/scores.md again
+	$(BIN)/python docs/draw.py
 
 image-test: $(READY)  ## build the container, run it, score an upload; says so where no engine is there
 	$(BIN)/python -m pytest tests/image --run-image -s $(ARGS)

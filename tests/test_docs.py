@@ -53,6 +53,15 @@ def test_every_score_is_documented_with_its_unit() -> None:
         assert row.endswith(f"| {score.unit} |")
 
 
+def test_the_pictures_are_those_that_the_code_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = pytest.importorskip("docs.draw")
+    monkeypatch.setattr(draw, "FOLDER", tmp_path)
+    draw.main()
+    drawn = {path.name for path in tmp_path.iterdir()}
+    shown = set(re.findall(r"\(pictures/(\w+\.png)\)", (ROOT / "docs" / "scores.md").read_text()))
+    assert drawn == shown == {path.name for path in (ROOT / "docs" / "pictures").iterdir()}
+
+
 @pytest.mark.parametrize(
     "page", ["README.md", *(f"docs/{name}.md" for name in ("api", "bundle", "operations", "scores"))]
 )
