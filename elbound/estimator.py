@@ -30,6 +30,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     alpha : float in (0, 1)
         The false-alarm rate of `predict`.
+    guarantee : float in [0.5, 1), optional
+        The confidence with which the rate stays below alpha; on average by default.
     profile : "default" or "fast"
         "fast" scores rows by the negative ELBO of one small net alone, about a tenth of the work.
     mode : "auto", "pixels" or "features"
@@ -59,6 +61,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         *,
         alpha: float = 0.05,
+        guarantee: float | None = None,
         profile: str = "default",
         mode: str = "auto",
         steps: int | None = None,
@@ -70,6 +73,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         random_state: int = 0,
     ) -> None:
         self.alpha = alpha
+        self.guarantee = guarantee
         self.profile = profile
         self.mode = mode
         self.steps = steps
@@ -93,6 +97,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         config = DetectorConfig(
             name="vae-detector",
             alpha=self.alpha,
+            guarantee=self.guarantee,
             profile=self.profile,
             mode=mode,
             seed=self.random_state,
@@ -113,11 +118,11 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
                 "and no false-alarm rate is promised",
                 stacklevel=2,
             )
-        threshold = calibration.verdict.threshold(self.alpha)
+        threshold = calibration.verdict.threshold(self.alpha, self.guarantee)
         if threshold is None and calibration.held_out:
             warnings.warn(
                 f"alpha = {self.alpha:g} does not resolve with {calibration.n} calibration items: nothing will be "
-                f"an outlier below alpha = {calibration.verdict.smallest_alpha:.3g}",
+                f"an outlier below alpha = {calibration.verdict.smallest_alpha_with(self.guarantee):.3g}",
                 stacklevel=2,
             )
         self.offset_ = float(np.finfo(np.float64).min) / 2 if threshold is None else -threshold

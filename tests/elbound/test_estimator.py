@@ -121,6 +121,17 @@ def test_fewer_than_twenty_rows_fit_with_a_warning(X: np.ndarray) -> None:
     assert detector.predict(X).shape == (500,)
 
 
+def test_a_guarantee_raises_the_threshold(X: np.ndarray) -> None:
+    plain, sure = (VAEDetector(alpha=0.1, guarantee=one, steps=20).fit(X[:400]) for one in (None, 0.9))
+    verdict = sure.scorer_.calibration.verdict
+    assert sure.offset_ == -verdict.threshold(0.1, 0.9) < plain.offset_
+    new = X[400:]
+    decided = verdict.conditional_p_values(sure.scorer_.score_tensor(sure.scorer_.to_tensor(new).only()).score, 0.9)
+    assert ((sure.predict(new) == -1) == (decided <= 0.1)).all()
+    with pytest.raises(ConfigError, match="guarantee must be a confidence"):
+        VAEDetector(guarantee=2).fit(X)
+
+
 def test_an_alpha_that_does_not_resolve_is_a_warning_and_no_outlier(X: np.ndarray) -> None:
     with pytest.warns(UserWarning, match=r"alpha = 0.001 does not resolve with 50 calibration items"):
         detector = VAEDetector(alpha=0.001, steps=20).fit(X[:200])
