@@ -110,7 +110,8 @@ class OnlineRanks:
 def _count_earlier(pairs: np.ndarray) -> np.ndarray:
     """How many of the columns before the diagonal are true, `(n,)` for `(n, n)`; n at most `CHUNK`."""
     earlier = pairs & EARLIER[: len(pairs), : len(pairs)]
-    return earlier.view(np.uint8).sum(axis=1, dtype=np.uint8).astype(np.int64)
+    counts: np.ndarray = earlier.view(np.uint8).sum(axis=1, dtype=np.uint8).astype(np.int64)
+    return counts
 
 
 def _log_budget(epoch: int) -> float:
