@@ -17,26 +17,27 @@ from benchmarks.scoring import microseconds_on_one_core
 from benchmarks.tables import keep, rounds
 from benchmarks.training import correlated
 from elbound.calibration.conformal import ConformalCalibrator
-from elbound.calibration.drift import EPOCH, LOG_THRESHOLD, DriftMartingale, OnlineRanks
+from elbound.calibration.drift import LOG_THRESHOLD, DriftMartingale, OnlineRanks
 from elbound.data.infer import infer_schema
 from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.scorer import Scorer
 from service.drift import SLICE, ModelDrift
 
-ROWS, ONE_BY_ONE = 20_000, 2_000
+TRAIN_ROWS, ROWS, ONE_BY_ONE = 5_000, 20_000, 2_000
 QUIET_STREAMS, QUIET_SCORES = 2_000, 10_000
 SHIFTED_STREAMS, SHIFTED_SCORES = 200, 2_000
 SHIFT = NormalDist().inv_cdf(0.75)
 """Added to normal scores, it lowers the median p-value to 0.25."""
+REMEMBERED = 25_000
 JUMPING = 0.01
 
 
 def following(scorer: Scorer, scores: np.ndarray, size: int, times: int) -> float:
-    """Microseconds a score in uploads of `size`, half an epoch being remembered already; the median round."""
+    """Microseconds a score in uploads of `size`, `REMEMBERED` others being remembered; the median round."""
     taken = []
     for _ in range(times):
         martingale = DriftMartingale(scorer.calibration.verdict)
-        martingale.observe(np.resize(scores, EPOCH // 2))
+        martingale.observe(np.resize(scores, REMEMBERED))
         drift = ModelDrift(scorer, martingale, since=datetime.now(UTC))
         started = time.perf_counter()
         for start in range(0, len(scores), size):
@@ -57,13 +58,13 @@ def scoring_alone(scorer: Scorer, x: torch.Tensor) -> float:
 
 def costs(times: int) -> list[list[str]]:
     torch.set_num_threads(1)
-    X = correlated(ROWS, 32)
-    table = pa.table({f"c{i}": column for i, column in enumerate(X[:5000].T)})
+    X = correlated(TRAIN_ROWS + ROWS, 32)
+    table = pa.table({f"c{i}": column for i, column in enumerate(X[:TRAIN_ROWS].T)})
     rows = []
     for profile, most in (("default", "2 %"), ("fast", "")):
         config = DetectorConfig(device="cpu", steps=100, profile=profile)
         scorer = fit_detector(table, infer_schema(table).schema, config)
-        x = torch.from_numpy(X)
+        x = torch.from_numpy(X[TRAIN_ROWS:])
         scores = scorer.score_tensor(x).score
         for name, size, score in (
             ("one row a request", 1, scoring_alone(scorer, x[:ONE_BY_ONE])),
@@ -144,7 +145,7 @@ def main() -> None:
         "Following drift over scoring",
         ["what", "profile", "scoring, us a row", "following, us a row", "ratio", "at most"],
         costs(times),
-        f"One thread; rows of 32 columns, 1,000 calibration scores, {EPOCH // 2:,} scores remembered; the median of "
+        f"One thread; rows of 32 columns, 1,000 calibration scores, {REMEMBERED:,} scores remembered; the median of "
         f"{times} rounds (of {ONE_BY_ONE:,} rows where they are scored one by one). Scores of small requests are "
         "followed together.",
     )
@@ -166,25 +167,18 @@ def main() -> None:
         "Alarms of quiet streams, and scores until a shift is found",
         [
             "calibration scores",
-            "quiet, smooth",
-            "quiet, tied",
-            "at once: median",
-            "95 %",
-            "within 300",
-            "after 10,000: median",
-            "95 %",
-            "within 1,000",
-            "jumper, at once: median",
-            "within 300",
-            "jumper, after 10,000: median",
-            "within 1,000",
-        ],  # fmt: skip
+            *("quiet, smooth", "quiet, tied"),
+            *("at once: median", "95 %", "within 300"),
+            *("after 10,000: median", "95 %", "within 1,000"),
+            *("jumper, at once: median", "within 300"),
+            *("jumper, after 10,000: median", "within 1,000"),
+        ],
         rows,
-        f"Quiet: the share of {QUIET_STREAMS:,} streams of {QUIET_SCORES:,} scores that alarm, 1 % at most promised; tied "
-        f"scores take about nine values. Shifts: {SHIFTED_STREAMS} streams whose scores rise so that the median p-value "
-        "among quiet ones is 0.25, at once or after 10,000 quiet scores; a dash where fewer than 95 % are found within "
-        f"{SHIFTED_SCORES:,}. The simple jumper (Vovk et al. 2021) has jumping rate {JUMPING} and, unlike ours, keeps "
-        "nothing back for later epochs.",
+        f"Quiet: the share of {QUIET_STREAMS:,} streams of {QUIET_SCORES:,} scores that alarm, 1 % at most promised; "
+        f"tied scores take about nine values. Shifts: {SHIFTED_STREAMS} streams whose scores rise so that the median "
+        f"p-value among quiet ones is 0.25, at once or after {QUIET_SCORES:,} quiet scores; a dash where fewer than 95 % "
+        f"are found within {SHIFTED_SCORES:,}. The simple jumper (Vovk et al. 2021) has jumping rate {JUMPING} and, unlike "
+        "ours, keeps nothing back for later epochs.",
     )
 
 

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Mapping
+from statistics import NormalDist
 
 import numpy as np
 
@@ -23,6 +24,8 @@ EPOCH = 50_000
 """Scores that are remembered, 400 kB; then a new epoch starts. Ranks among more of them tell little more."""
 BINS = 100
 """Bets are constant on bins of the p-value, so that they are bounded: no item multiplies the capital by over 10."""
+SHIFTS, SCALES = (1 / 4, -1 / 4, 1 / 2, -1 / 2, 1, -1, 0, 0), (1, 1, 1, 1, 1, 1, 3 / 2, 2 / 3)
+"""What is bet on: scores rise or fall by so many of their standard deviations, spread, or gather."""
 CHUNK = 250
 """Scores that are ranked at once: each is compared with all others of its chunk, counted in bytes."""
 EARLIER = np.tri(CHUNK, k=-1, dtype=bool)
@@ -31,15 +34,16 @@ EARLIER = np.tri(CHUNK, k=-1, dtype=bool)
 def _bets() -> np.ndarray:
     """log of each bet on each bin, `(bets, BINS)`: a density of p-values, averaged over the bin; its mean is 1.
 
-    Scores rise (p^k has its mass near 0) much, less or little; fall; spread to both ends; gather in the middle.
+    A bet is right where scores that were N(0, 1) are N(shift, scale²): then P(p <= q) = Phi((z_q + shift) / scale)
+    with z_q the normal quantile. Ranks do not ask whether scores were normal.
     """
-    edges = np.linspace(0, 1, BINS + 1)
-    powers = (1 / 2, 3 / 4, 7 / 8)
-    rise = [edges**k for k in powers]
-    fall = [1 - (1 - edges) ** k for k in powers]
-    spread, gather = (rise[0] + fall[0]) / 2, 3 * edges**2 - 2 * edges**3
-    distributions = np.array([*rise, *fall, spread, gather])
-    log_bets: np.ndarray = np.log(np.diff(distributions, axis=1) * BINS)
+    normal = NormalDist()
+    quantiles = [normal.inv_cdf(edge / BINS) for edge in range(1, BINS)]
+    laws = [
+        [0.0, *(normal.cdf((z + shift) / scale) for z in quantiles), 1.0]
+        for shift, scale in zip(SHIFTS, SCALES, strict=True)
+    ]
+    log_bets: np.ndarray = np.log(np.diff(laws, axis=1) * BINS)
     return log_bets
 
 
