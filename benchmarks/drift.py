@@ -176,9 +176,9 @@ def main() -> None:
         rows,
         f"Quiet: the share of {QUIET_STREAMS:,} streams of {QUIET_SCORES:,} scores that alarm, 1 % at most promised; "
         f"tied scores take about nine values. Shifts: {SHIFTED_STREAMS} streams whose scores rise so that the median "
-        f"p-value among quiet ones is 0.25, at once or after {QUIET_SCORES:,} quiet scores; a dash where fewer than 95 % "
-        f"are found within {SHIFTED_SCORES:,}. The simple jumper (Vovk et al. 2021) has jumping rate {JUMPING} and, unlike "
-        "ours, keeps nothing back for later epochs.",
+        f"p-value among quiet ones is 0.25, at once or after {QUIET_SCORES:,} quiet scores; a dash where fewer than "
+        f"95 % are found within {SHIFTED_SCORES:,}. The simple jumper (Vovk et al. 2021) has jumping rate {JUMPING} "
+        "and, unlike ours, keeps nothing back for later epochs.",
     )
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,16 +18,16 @@ from elbound.calibration.drift import EPOCH, LOG_THRESHOLD, DriftMartingale
 from elbound.scorer import Scorer
 from service import drift as drift_module
 from service.drift import DriftMonitor, ModelDrift
-from tests.service.test_server import serve
 
 JSON = "application/json"
 
 
 def rows(n: int, *, seed: int = 0, shift: float = 0.0) -> np.ndarray:
-    """Like the numeric columns of `mixed_table`."""
+    """Like the numeric columns of `mixed_table`, gaps included."""
     draw = np.random.default_rng(seed)
     z = draw.normal(size=n)
     a, b, c = z + 0.1 * draw.normal(size=n), 2 * z + 0.2 * draw.normal(size=n), draw.gamma(2.0, size=n)
+    b[draw.random(n) < 0.1] = np.nan
     return np.column_stack([a + shift, b, c])
 
 
@@ -114,7 +116,7 @@ def test_a_torn_state_is_told_and_the_server_starts(start, numeric_bundle: Path,
 
 def test_a_model_without_a_promise_is_not_followed(start, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="promise"):
-        VAEDetector(steps=5).fit(rows(15)).save(tmp_path / "tiny")
+        VAEDetector(steps=5).fit(np.nan_to_num(rows(15))).save(tmp_path / "tiny")
     server = start(tmp_path / "tiny")
     answer = drift_of(server, server.client.get("/models").json()["models"][0]["name"])
     assert answer["followed"] is False
@@ -125,7 +127,8 @@ def test_a_model_without_a_promise_is_not_followed(start, tmp_path: Path) -> Non
 
 def test_a_folder_that_cannot_be_written_stops_the_start(numeric_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    ended = serve(numeric_bundle, "--state-dir", tmp_path / "file" / "folder")
+    command = [sys.executable, "-m", "elbound", "serve", numeric_bundle, "--state-dir", tmp_path / "file" / "folder"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
     assert "state_dir must be a folder that can be written" in ended.stderr
     assert "Traceback" not in ended.stderr
