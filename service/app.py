@@ -1,5 +1,6 @@
 """The application: routes, middleware and error handlers, in order."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -15,10 +16,11 @@ from elbound import __version__
 from elbound.errors import ElboundError
 from service.auth import KeyMiddleware
 from service.batcher import Batcher
+from service.drift import DriftMonitor
 from service.errors import on_disconnect, on_elbound_error, on_http_error, on_unexpected_error
 from service.examples import request_body
 from service.metrics import Metrics, MetricsMiddleware
-from service.routes import health, models, score
+from service.routes import drift, health, models, score
 from service.settings import Settings
 from service.state import State
 
@@ -32,9 +34,12 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> FastAPI:
         batch_rows=settings.batch_rows,
         on_batch=metrics.observe_batch,
     )
-    state = State(settings, metrics, batcher)
+    state = State(settings, metrics, batcher, DriftMonitor(settings.state_dir))
     for path in bundles:
-        metrics.add_model(state.registry.load(path, device=settings.device).scorer)
+        scorer = state.registry.load(path, device=settings.device).scorer
+        metrics.add_model(scorer)
+        if followed := state.drift.add(scorer):
+            metrics.add_drift(scorer, followed)
     app = FastAPI(
         title="elbound",
         version=__version__,
@@ -55,7 +60,7 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> FastAPI:
         },
     )
     app.state.elbound = state
-    for part in (score, models, health):
+    for part in (score, models, drift, health):
         app.include_router(part.router)
     _document(app, state)
     return app
@@ -68,10 +73,14 @@ def _lifespan(state: State) -> Callable[[FastAPI], Any]:
         for served in state.registry.models.values():  # the first caller pays for no first call
             scorer = served.scorer
             await state.batcher.submit(scorer.score_tensor, scorer.golden, lane="bulk", deadline=math.inf)
+        stopping = asyncio.Event()
+        keeper = asyncio.create_task(state.drift.keep(stopping))
         state.loaded = True
         yield
         state.loaded = False
         state.batcher.stop()
+        stopping.set()
+        await keeper
 
     return lifespan
 

@@ -15,6 +15,7 @@ from elbound.calibration.calibration import ScoredItems
 from elbound.data.items import TensorItems
 from elbound.scorer import Scorer
 from service.batcher import BatchRecord
+from service.drift import ModelDrift
 
 MODEL = ("model_name", "model_version")
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -67,6 +68,15 @@ class Metrics:
         self.calibration_items = Gauge(
             "elbound_calibration_items", "Items that calibrate the verdict.", MODEL, registry=registry
         )
+        self.log_martingale = Gauge(
+            "elbound_drift_log_martingale",
+            "Above log 100 = 4.61, with probability at most 1 % ever while nothing changes: drift.",
+            MODEL,
+            registry=registry,
+        )
+        self.max_log_martingale = Gauge(
+            "elbound_drift_max_log_martingale", "The highest that it has been.", MODEL, registry=registry
+        )
         self.model_info = Gauge(
             "elbound_model_info", "1 for each loaded model.", (*MODEL, "kind", "device"), registry=registry
         )
@@ -93,6 +103,12 @@ class Metrics:
         for verdict in ("normal", "anomaly"):
             self.items.labels(*labels, verdict)
         self.p_values.add(labels, np.empty(0))
+
+    def add_drift(self, scorer: Scorer, drift: ModelDrift) -> None:
+        """Start the series of a model whose drift is followed; read when they are asked for."""
+        labels = (scorer.name, scorer.version)
+        self.log_martingale.labels(*labels).set_function(lambda: drift.up_to_date().log_martingale)
+        self.max_log_martingale.labels(*labels).set_function(lambda: drift.up_to_date().max_log_martingale)
 
     def observe_upload(self, scorer: Scorer, items: TensorItems) -> None:
         """Count what could not be read and what training never saw, before anything is scored."""

@@ -1,5 +1,6 @@
 """What the service answers, for the OpenAPI document."""
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -194,6 +195,35 @@ class ModelAnswer(ModelSummary):
     training: dict[str, object]
     metrics: dict[str, float]
     software: dict[str, str]
+
+
+class Histogram(_Answer):
+    """`counts` between neighbouring `edges`, one fewer."""
+
+    edges: list[float]
+    counts: list[int]
+
+
+class DriftAnswer(_Answer):
+    """All but the first three fields where the model is followed; else `reason`. Nats, and times in UTC."""
+
+    model: ModelName
+    log_threshold: float
+    followed: bool
+    reason: str | None = None
+    drifted: bool | None = None
+    drifted_at: datetime | None = None
+    drifted_after_scores: int | None = None
+    log_martingale: float | None = None
+    max_log_martingale: float | None = None
+    since: datetime | None = None
+    scores: int | None = None
+    epoch: int | None = None
+    epoch_scores: int | None = None
+    p_values: Histogram | None = None
+    kept: bool | None = None
+    saved_at: datetime | None = None
+    lost: str | None = None
 
 
 class HealthAnswer(_Answer):

@@ -43,6 +43,7 @@ class Settings:
     deadline_ms: int = _setting(
         30_000, "Longest that the scoring of a request may take, its wait for the device included; beyond, 504.", low=1
     )
+    state_dir: str = _setting("", "Folder that keeps each model's drift over restarts; nothing is kept when empty.")
     shutdown_grace_s: int = _setting(30, "How long a stopping server finishes what it accepted.", low=0)
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least severe message that is logged.")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from service.batcher import Batcher
+from service.drift import DriftMonitor
 from service.metrics import Metrics
 from service.registry import ModelRegistry
 from service.settings import Settings
@@ -15,6 +16,7 @@ class State:
     settings: Settings
     metrics: Metrics
     batcher: Batcher
+    drift: DriftMonitor
     registry: ModelRegistry = field(default_factory=ModelRegistry)
     loaded: bool = False
 

@@ -126,6 +126,7 @@ async def score(request: Request) -> Response:
         explain=query.explain,
     )
     state.metrics.observe_scores(scorer, answer.scored)
+    await state.drift.observe(scorer, answer.scored.score)
     with state.metrics.stage("postprocess"):
         if items.n <= INLINE_ITEMS and not query.explain:  # pictures are drawn aside
             return _encode(answer, query.layout)

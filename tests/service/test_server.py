@@ -82,6 +82,8 @@ def test_metrics_that_alerts_need_exist_before_the_first_request(start, numeric_
         "elbound_p_value_bucket",
         "elbound_false_alarm_target",
         "elbound_calibration_items",
+        "elbound_drift_log_martingale{",
+        "elbound_drift_max_log_martingale{",
         "elbound_model_info",
         "elbound_queue_depth",
         "elbound_batch_items_bucket",
