@@ -8,6 +8,7 @@ from scipy.stats import beta
 
 from elbound.calibration.calibration import Calibration, CalibrationGroups
 from elbound.calibration.conformal import ConformalCalibrator
+from elbound.calibration.drift import LOG_THRESHOLD, DriftMartingale
 from elbound.calibration.fdr import discover
 
 mpl.use("Agg")
@@ -24,7 +25,7 @@ ALPHA = 0.05
 def main() -> None:
     """Draw every picture into `docs/pictures`."""
     FOLDER.mkdir(exist_ok=True)
-    for draw in (p_value, severity, guarantee, fdr, groups):
+    for draw in (p_value, severity, guarantee, fdr, groups, drift):
         figure, axes = plt.subplots(figsize=SIZE, layout="constrained")
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
@@ -137,6 +138,22 @@ def groups(axes: Axes) -> None:
     axes.axvline(pooled, color=RED, linestyle="--", label="one threshold for both at alpha = 0.05")
     _bare(axes, "score")
     axes.legend(frameon=False, fontsize=8)
+
+
+def drift(axes: Axes) -> None:
+    """The log martingale of 1,000 normal scores and, from there on, of scores that have risen."""
+    martingale = DriftMartingale(calibrated(500))
+    quiet, shifted = normals(1_000, seed=3), normals(400, seed=4) + 1.2
+    path = martingale.observe(np.r_[quiet, shifted])
+    axes.plot(np.arange(1, 1_001), path[:1_000], color=BLUE, label="normal scores")
+    axes.plot(np.arange(1_001, 1_401), path[1_000:], color=ORANGE, label="every score has risen")
+    axes.axhline(LOG_THRESHOLD, color=RED, linestyle="--")
+    axes.annotate(
+        "log 100: passed with probability at most 1 %, ever, while nothing changes", (10, LOG_THRESHOLD),
+        xytext=(0, 4), textcoords="offset points", color=RED,
+    )  # fmt: skip
+    axes.set(xlabel="scores since the start", ylabel="log martingale", ylim=(-3, 12))
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
 
 
 def _stacked(values: np.ndarray, width: float = 0.22) -> np.ndarray:
