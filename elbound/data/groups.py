@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from elbound.data.celltext import as_text
 
@@ -12,8 +13,11 @@ MAX_MATCHED_NAME = 1_000
 
 
 def cell_groups(cells: pa.ChunkedArray) -> list[str | None]:
-    """One label a cell: its text, however it came; None where it is missing."""
-    labels: list[str | None] = as_text(cells).to_pylist()
+    """One label a cell: its text, however it came; None where it is missing.
+
+    A whole number is the same with and without `.0`: a column with gaps comes as floats from many programs.
+    """
+    labels: list[str | None] = pc.replace_substring_regex(as_text(cells), r"^(-?\d+)\.0+$", r"\1").to_pylist()
     return labels
 
 

@@ -1,12 +1,14 @@
 """Thresholds by group: who gets one, who shares the pooled one, and where the label of an item comes from."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
-from elbound.calibration.calibration import POOLED, CalibrationGroups, min_group_items
+from elbound.calibration.calibration import POOLED, Calibration, CalibrationGroups, min_group_items
 from elbound.data.groups import name_groups
 from elbound.data.image import ImagePreprocessor
 from elbound.data.infer import infer_schema
@@ -58,7 +60,9 @@ def test_every_format_of_a_row_says_the_same_group(grouped: Scorer) -> None:
     table = with_line(mixed_table(30, seed=5))
     expected = table["line"].to_pylist()
     numbers = table.set_column(table.column_names.index("line"), "line", table["line"].cast(pa.float64()))
-    for items in (table, numbers, table.to_pylist(), numbers.to_pylist()):
+    floats = pa.array([None if line is None else f"{line}.0" for line in expected])
+    texts = table.set_column(table.column_names.index("line"), "line", floats)
+    for items in (table, numbers, texts, table.to_pylist(), numbers.to_pylist()):
         assert grouped.to_tensor(items).groups == expected
     without = grouped.to_tensor(table.drop_columns(["line"]))
     assert without.groups is None
@@ -77,7 +81,6 @@ def test_groups_survive_the_bundle(grouped: Scorer, tmp_path: Path) -> None:
 
 
 def test_severity_and_decision_are_those_of_the_group() -> None:
-    from elbound.calibration.calibration import Calibration
 
     scores = np.r_[np.arange(40.0), 100 + np.arange(40.0)][:, None]
     groups = CalibrationGroups.of(["low"] * 40 + ["high"] * 40, min_items=20)
@@ -106,9 +109,6 @@ def test_file_names_say_the_group_of_an_image() -> None:
     assert name_groups(r"tile(\d+)_", ["a/tile12_3.png", "tile7_.png", "other.png"]) == ["12", "7", None]
     assert name_groups("^a|^b", ["a1", "b1", "c1"]) == ["a", "b", None]
     schema = ImageSchema(height=12, width=12, channels=1, group_by=r"^(\w+)/")
-    import io
-
-    from PIL import Image
 
     packed = io.BytesIO()
     Image.fromarray(squares(1)[0]).save(packed, "PNG")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import betabinom, kstest
 
-from elbound.calibration.calibration import Calibration
+from elbound.calibration.calibration import Calibration, CalibrationGroups
 from elbound.calibration.conformal import ConformalCalibrator
 from elbound.calibration.fdr import discover
 from elbound.scorer import Scorer
@@ -154,7 +154,6 @@ def test_a_group_has_the_rate_that_was_asked_for_where_pooling_breaks_it() -> No
 
 
 def grouped(scores: np.ndarray, labels: list[str | None], min_items: int = 20) -> Calibration:
-    from elbound.calibration.calibration import CalibrationGroups
 
     groups = CalibrationGroups.of(labels, min_items=min_items)
     return Calibration(("s",), scores, scores, rule="s", item_groups=groups)
