@@ -14,6 +14,8 @@ class Budget:
     seconds: float
     stop: Callable[[], bool] = lambda: False
     started: float = field(default_factory=time.monotonic)
+    whole: float | None = None
+    """Seconds of the budget that this one is a share of."""
 
     @property
     def spent(self) -> float:
@@ -29,11 +31,12 @@ class Budget:
 
     def share(self, part: float) -> "Budget":
         """A budget of `part` of what is left."""
-        return Budget(self.left * part, self.stop)
+        return Budget(self.left * part, self.stop, whole=self.seconds if self.whole is None else self.whole)
 
     @property
     def not_checked(self) -> NotChecked:
         """What a part says that was not reached."""
         if self.stop():
             return NotChecked("the report was interrupted")
-        return NotChecked(f"the report's budget of {self.seconds:.3g} s was spent")
+        whole = self.seconds if self.whole is None else self.whole
+        return NotChecked(f"the report's budget of {whole:.3g} s was spent")

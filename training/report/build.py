@@ -74,7 +74,7 @@ def _fill(
     say: Callable[[str], None],
 ) -> None:
     scorer, split, seed = fitted.scorer, fitted.split, fitted.scorer.manifest.training.seed
-    checks = Budget(max(budget.seconds / 2, budget.seconds - DRAWING_SECONDS), budget.stop)
+    checks = Budget(max(budget.seconds / 2, budget.seconds - DRAWING_SECONDS), budget.stop, whole=budget.seconds)
     held_out = fitted.x[np.concatenate([split.calibration, split.validation])]
     calibration = scorer.calibration
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from elbound.data.schema import ImageSchema, TableSchema
+from elbound.views.table import column_scales
 
 TRIES = 4
 SHIFT_DEVIATIONS = (3.0, 6.0)
@@ -58,11 +59,10 @@ def table_makers(schema: TableSchema, x: Tensor) -> dict[str, Maker]:
     numeric = torch.tensor([column.kind in ("numeric", "datetime") for column in schema.columns])
     levels = torch.tensor([2 if c.kind == "boolean" else len(c.levels) for c in schema.columns])
     middle = x.nanmedian(0).values
-    spread = torch.stack([cells[~cells.isnan()].std(correction=0) if len(cells) else cells for cells in x.T])
-    spread = torch.where(spread > 0, spread, 1.0).nan_to_num(1.0)
+    spread = column_scales(x)[1]
 
     def swapped(rows: Tensor, others: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.where(_some(rows, generator), others, rows)
+        return torch.where(_some(rows, torch.ones_like(numeric), generator), others, rows)
 
     def shifted(rows: Tensor, _: Tensor, generator: torch.Generator) -> Tensor:
         size = _uniform(rows.shape, SHIFT_DEVIATIONS, generator) * spread
@@ -71,11 +71,11 @@ def table_makers(schema: TableSchema, x: Tensor) -> dict[str, Maker]:
 
     def scaled(rows: Tensor, _: Tensor, generator: torch.Generator) -> Tensor:
         factor = _uniform((len(rows), 1), SCALE_FACTORS, generator)
-        return torch.where(numeric & _some(rows, generator), middle + factor * (rows - middle), rows)
+        return torch.where(_some(rows, numeric, generator), middle + factor * (rows - middle), rows)
 
     def relabelled(rows: Tensor, _: Tensor, generator: torch.Generator) -> Tensor:
         new = (torch.rand(rows.shape, generator=generator) * levels).floor().double()
-        return torch.where(_some(rows, generator) & ~numeric, new, rows)
+        return torch.where(_some(rows, ~numeric, generator), new, rows)
 
     makers: dict[str, Maker] = {}
     if len(numeric) > 1:
@@ -149,9 +149,9 @@ def _same(first: Tensor, second: Tensor) -> Tensor:
     return ((first == second) | (first.isnan() & second.isnan())).flatten(1).all(1)
 
 
-def _some(rows: Tensor, generator: torch.Generator) -> Tensor:
-    """Which cells to alter: about a third of each row, at least one."""
-    chance = torch.rand(rows.shape, generator=generator)
+def _some(rows: Tensor, allowed: Tensor, generator: torch.Generator) -> Tensor:
+    """Which cells to alter: about a third of each row's allowed ones, at least one."""
+    chance = torch.rand(rows.shape, generator=generator).masked_fill(~allowed, 2.0)
     return (chance < CHANGED_SHARE) | (chance == chance.amin(1, keepdim=True))
 
 

@@ -4,7 +4,7 @@ from elbound.errors import ElboundError
 from training.report.collapse import is_collapsed
 from training.report.facts import BaselineFacts, CalibrationFacts, DriftFacts, Facts, NotChecked, Rival, Verdict
 
-LEAST_LEAD, LEAST_SYNTHETIC_LEAD = 0.01, 0.03
+LEAST_LEAD, LEAST_SYNTHETIC_LEAD = 0.01, 0.1
 DRIFT_P = 0.001
 SHOWN = 2
 
@@ -41,7 +41,8 @@ def leads(rival: Rival, *, synthetic: bool) -> bool:
 
     The interval is wide enough for all baselines at once, so chance among them blocks in at most 1 case of 20. Over
     many items it is narrow and would block for a lead that nobody feels: one of 0.01 AUROC is about what another seed
-    moves. Synthetic anomalies are not those that will come, and no method is best on every kind: there it takes 0.03.
+    moves. Synthetic anomalies are not those that will come: over tables with real ones, baselines led by up to 0.05 on the
+    synthetic and lost on the real anomalies. There it takes 0.1, the sign of a model that failed.
     """
     return rival.low > 0 and rival.lead >= (LEAST_SYNTHETIC_LEAD if synthetic else LEAST_LEAD)
 
