@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -83,15 +84,21 @@ def realised_rate(
     calibrator: ConformalCalibrator, normal: np.ndarray, alpha: float, *, confidence: float = 0.95
 ) -> RealisedRate:
     """Alarms among scores of normals that neither trained nor calibrated."""
-    from scipy.stats import betabinom
-
     alarms = int(calibrator.is_anomaly(normal, alpha).sum())
     k = calibrator.rank(alpha)
     if k == 0:
         return RealisedRate(alarms, len(normal), 0, 0)
-    law = betabinom(len(normal), k, calibrator.n + 1 - k)
+    return RealisedRate(alarms, len(normal), *allowed_alarms(len(normal), k, calibrator.n, confidence))
+
+
+@lru_cache(maxsize=1024)
+def allowed_alarms(items: int, k: int, n: int, confidence: float) -> tuple[int, int]:
+    """The central interval of alarms among `items` normals above the `k`-th largest of `n` calibration scores."""
+    from scipy.stats import betabinom
+
+    law = betabinom(items, k, n + 1 - k)
     tail = (1 - confidence) / 2
-    return RealisedRate(alarms, len(normal), int(law.ppf(tail)), int(law.ppf(1 - tail)))
+    return int(law.ppf(tail)), int(law.ppf(1 - tail))
 
 
 def knn_yardstick(train: np.ndarray, *, neighbour: int = 5) -> Callable[[np.ndarray], np.ndarray]:

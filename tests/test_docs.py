@@ -54,7 +54,7 @@ def test_every_score_is_documented_with_its_unit() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{name}.md" for name in ("api", "bundle", "operations", "scores"))]
+    "page", ["README.md", *(f"docs/{name}.md" for name in ("api", "bundle", "operations", "report", "scores"))]
 )
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):

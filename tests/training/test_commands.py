@@ -88,7 +88,9 @@ def test_train_inspect_score_and_evaluate_a_table(csv_file: Path, table_bundle: 
 
 def test_train_and_score_images(image_folder: Path, tmp_path: Path) -> None:
     (image_folder / "tile0" / "broken.png").write_bytes(b"no image")
-    text = succeed("train", image_folder, "--out", tmp_path / "b", "--steps", 10, "--image-size", "12x15", "--no-report")
+    text = succeed(
+        "train", image_folder, "--out", tmp_path / "b", "--steps", 10, "--image-size", "12x15", "--no-report"
+    )
     assert "skipped tile0/broken.png: not an image" in text
     assert "40 images, scored as 12 x 15 pixels, grey, 8 bits" in text
     succeed("score", tmp_path / "b", image_folder, "--out", tmp_path / "r.ndjson")
@@ -218,7 +220,20 @@ def test_targets_that_cannot_be_are_refused_before_any_work(csv_file: Path, tmp_
 
 
 def start_training(csv_file: Path, out: Path, *more: object) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "elbound", "train", csv_file, "--out", out, "--steps", 1500, "--seed", 5, "--no-report"]
+    command = [
+        sys.executable,
+        "-m",
+        "elbound",
+        "train",
+        csv_file,
+        "--out",
+        out,
+        "--steps",
+        1500,
+        "--seed",
+        5,
+        "--no-report",
+    ]
     return subprocess.Popen([*map(str, command), "--checkpoint-steps", "50", *map(str, more)], env=ENVIRON,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
 

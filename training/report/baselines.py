@@ -29,7 +29,7 @@ MOST_SYNTHETIC = 1_000
 LEAST_COMPARED = 10
 ROUNDS = 1_000
 FAMILY_CONFIDENCE = 0.95
-PILOT_STEPS, PILOT_SKIPPED = 12, 4
+PILOT_STEPS, PILOT_SKIPPED, PILOT_SHARE = 12, 4, 0.15
 BANK_ITEMS = 20_000
 QUERIES_AT_ONCE = 100
 SCORED_AT_ONCE = 128
@@ -145,8 +145,7 @@ def _fit(name: str, fitted: Fitted, budget: Budget, *, seed: int) -> tuple[Score
     wanted = fitted.settings
     settings = wanted
     if name != PCA:
-        step_seconds = _pilot(spec, fitted, seed=seed)
-        affordable = int(budget.left / step_seconds)
+        affordable = int(budget.left / _pilot(spec, fitted, budget, seed=seed))
         if affordable < 1:
             return None, budget.not_checked.because
         settings = replace(wanted, steps=min(wanted.steps, affordable))
@@ -206,14 +205,19 @@ def _train(detector: Detector, fitted: Fitted, settings: FitSettings, budget: Bu
     return reached
 
 
-def _pilot(spec: ModelSpec, fitted: Fitted, *, seed: int) -> float:
+def _pilot(spec: ModelSpec, fitted: Fitted, budget: Budget, *, seed: int) -> float:
     """Seconds a step, from a few: a schedule that fits the budget is fairer than half of one that does not."""
     times: list[float] = []
+    allowed = budget.share(PILOT_SHARE)
     train = fitted.x[fitted.split.train]
     settings = replace(fitted.settings, steps=PILOT_STEPS)
-    controls = FitControls(lambda _: times.append(time.monotonic()))
-    fit_members(_new_detector(spec, fitted), train, train[:0], settings, seed=seed, controls=controls)
-    return max(1e-6, (times[-1] - times[PILOT_SKIPPED - 1]) / (PILOT_STEPS - PILOT_SKIPPED))
+    started = time.monotonic()
+    controls = FitControls(lambda _: times.append(time.monotonic()), allowed.over)
+    with suppress(Interrupted):
+        fit_members(_new_detector(spec, fitted), train, train[:0], settings, seed=seed, controls=controls)
+    if len(times) <= PILOT_SKIPPED:  # slow steps: the first ones are as good as any
+        return (times[-1] - started) / len(times)
+    return max(1e-6, float(np.median(np.diff(times[PILOT_SKIPPED - 1 :]))))
 
 
 def _fit_neighbours(fitted: Fitted, budget: Budget, *, seed: int) -> tuple[Scores | None, str]:

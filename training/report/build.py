@@ -13,7 +13,7 @@ from training.report.budget import Budget
 from training.report.calibration import check_calibration, drift
 from training.report.collapse import latent_use
 from training.report.examples import find_examples, fit_of_features
-from training.report.facts import Facts, NotChecked, Verdict, as_json
+from training.report.facts import DriftFacts, Facts, NotChecked, Verdict, as_json
 from training.report.latent import check_latent
 from training.report.page import build_page
 from training.report.pictures import draw
@@ -85,9 +85,17 @@ def _fill(
         return found()
 
     facts.calibration = part("calibration", lambda: check_calibration(calibration, split, groups, alpha=scorer.alpha))
-    facts.drift = part("drift", lambda: drift(calibration.calibration_verdict(), split.held_out))
+    facts.drift = part("drift", lambda: _drift(fitted, groups))
     facts.collapse = part("posterior collapse", lambda: latent_use(scorer.detector, held_out))
     facts.examples = part("examples", lambda: find_examples(fitted))
     facts.features = part("features", lambda: fit_of_features(scorer, held_out))
     facts.latent = part("continuity", lambda: check_latent(scorer, held_out, seed=seed))
     facts.baselines = compare(fitted, anomalous, checks, say, seed=seed)
+
+
+def _drift(fitted: Fitted, groups: Sequence[object] | None) -> DriftFacts | NotChecked:
+    calibration, places = fitted.scorer.calibration, fitted.split.calibration
+    if not calibration.held_out:
+        return NotChecked("the same few items trained and calibrated")
+    held_out_groups = None if groups is None else [groups[i] for i in places]
+    return drift(calibration.calibration_verdict(), held_out_groups)

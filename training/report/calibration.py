@@ -7,8 +7,9 @@ import numpy.typing as npt
 
 from elbound.calibration.calibration import Calibration
 from elbound.calibration.conformal import ConformalCalibrator
+from elbound.data.schema import list_names
 from elbound.data.split import Split
-from elbound.evaluation import realised_rate
+from elbound.evaluation import allowed_alarms, realised_rate
 from training.report.facts import CalibrationFacts, DriftFacts, NotChecked, RateCheck
 
 ALPHAS = (0.1, 0.05, 0.01)
@@ -32,6 +33,7 @@ def check_calibration(
         return NotChecked("the same few items trained and calibrated")
     verdict = calibration.calibration_verdict()
     label = block_labels(split.calibration, groups)
+    names = _block_names(split.calibration, label, groups)
     if label.max() == 0:
         return NotChecked("the calibration part has one block alone")
     alphas = sorted({*ALPHAS, alpha}, reverse=True)
@@ -39,7 +41,7 @@ def check_calibration(
     p_values = block_p_values(verdict, label, spread=spread)
     reference = dict(zip(calibration.names, calibration.reference_scores.T, strict=True))
     first = calibration.names[0]
-    blocks = _block_checks(verdict, label, alphas, spread=spread)
+    blocks = _block_checks(verdict, label, names, alphas, spread=spread)
     return CalibrationFacts(
         by="groups that were held out together" if groups is not None else "stretches of the data's order",
         blocks=blocks,
@@ -79,16 +81,24 @@ def block_p_values(scores: np.ndarray, label: npt.NDArray[np.int64], *, spread: 
     return p_values
 
 
-def drift(verdict: np.ndarray, held_out: bool = True) -> DriftFacts | NotChecked:
+def drift(verdict: np.ndarray, groups: Sequence[object] | None = None) -> DriftFacts | NotChecked:
     """Two-sample tests of the first and the last third of held-out verdict scores, `(n,)` in the order of the data.
 
-    Kolmogorov and Smirnov's sees any change of the law, Mann and Whitney's a shift.
+    Of `groups` (one label an item) each counts once, with its median: its items are no independent evidence.
+    Kolmogorov and Smirnov's test sees any change of the law, Mann and Whitney's a shift.
     """
     from scipy.stats import ks_2samp, mannwhitneyu
 
+    if groups is not None:
+        labels = np.array([str(group) for group in groups])
+        verdict = np.array([np.median(verdict[labels == group]) for group in dict.fromkeys(labels.tolist())])
     third = len(verdict) // 3
-    if not held_out or third < LEAST_THIRD:
-        return NotChecked(f"it takes {3 * LEAST_THIRD} calibration items to compare the first third with the last")
+    if third < LEAST_THIRD:
+        kind = "items" if groups is None else "groups"
+        return NotChecked(
+            f"it takes {3 * LEAST_THIRD} calibration {kind} to compare the first third with the last, and there are "
+            f"{len(verdict)}"
+        )
     first, last = verdict[:third], verdict[-third:]
     return DriftFacts(
         items=third,
@@ -99,16 +109,28 @@ def drift(verdict: np.ndarray, held_out: bool = True) -> DriftFacts | NotChecked
     )
 
 
+def _block_names(places: np.ndarray, label: npt.NDArray[np.int64], groups: Sequence[object] | None) -> list[str]:
+    """The number of each block with its first and last place in the data, or with its groups."""
+    names = []
+    for block in range(int(label.max()) + 1):
+        inside = places[label == block]
+        if groups is None:
+            what = f"items {inside[0]:,} to {inside[-1]:,}"
+        else:
+            what = f"groups {list_names(dict.fromkeys(str(groups[i]) for i in inside))}"
+        names.append(f"block {block + 1}, {what}")
+    return names
+
+
 def _block_checks(
-    verdict: np.ndarray, label: npt.NDArray[np.int64], alphas: Sequence[float], *, spread: float
+    verdict: np.ndarray, label: npt.NDArray[np.int64], names: list[str], alphas: Sequence[float], *, spread: float
 ) -> list[RateCheck]:
-    blocks = range(int(label.max()) + 1)
-    confidence = 1 - FALSE_REPORTS / (len(blocks) * len(alphas))
+    confidence = 1 - FALSE_REPORTS / (len(names) * len(alphas))
     checks = []
-    for block in blocks:
+    for block, name in enumerate(names):
         inside = label == block
         others = ConformalCalibrator(verdict[~inside], spread=spread)
-        checks += _checks(f"block {block + 1}", others, verdict[inside], alphas, confidence)
+        checks += _checks(name, others, verdict[inside], alphas, confidence)
     return checks
 
 
@@ -137,12 +159,9 @@ def _checks(
 
 def _overall(blocks: Sequence[RateCheck], n: int) -> list[RateCheck]:
     """All blocks together, beside the 95 % interval of `n` fresh normals and `n` calibration items."""
-    from scipy.stats import betabinom
-
     found = []
     for alpha in sorted({check.alpha for check in blocks}, reverse=True):
-        k = max(1, int(alpha * (n + 1)))
-        low, high = (int(end) for end in betabinom(n, k, n + 1 - k).ppf([0.025, 0.975]))
+        low, high = allowed_alarms(n, max(1, int(alpha * (n + 1))), n, 0.95)
         alarms = sum(check.alarms for check in blocks if check.alpha == alpha)
         found.append(RateCheck("all blocks", alpha, alarms, n, low, high))
     return found

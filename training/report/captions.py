@@ -35,7 +35,10 @@ CAPTIONS = {
         "Codes that no item has are decoded and scored: where they surprise no more than normals, the latent space has "
         "no holes."
     ),
-    "typical.png": "Ordinary held-out normals: what the model expects should look like them.",
+    "typical.png": (
+        "Ordinary held-out normals. Where there is a row of what the model expects, it should look like them; colours "
+        "on the heat map are places that would be rare among normal items."
+    ),
     "worst.png": (
         "The held-out normals that surprise most. If these are not normal, take their like out of the training data."
     ),

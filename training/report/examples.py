@@ -50,7 +50,7 @@ def feature_errors(member: Member, x: Tensor, *, chunk: int) -> Tensor:
 def fit_of_features(scorer: Scorer, x: Tensor) -> FeatureFit | NotChecked:
     """The columns' errors on held-out rows; for images the picture of the errors is all there is."""
     if scorer.table is None:
-        return NotChecked("a pixel has no name; see the picture of the errors")
+        return NotChecked("the features of an image have no names")
     errors = feature_errors(next(scorer.detector.each()), x, chunk=scorer.detector.cpu_chunk)
     return FeatureFit(list(scorer.table.schema.names), errors.tolist())
 

@@ -29,7 +29,7 @@ img { max-width: 100%; height: auto; display: block }
 figure { margin: 1rem 0 } figcaption { color: #444; max-width: 50rem } summary { cursor: pointer }
 table { border-collapse: collapse; margin: .7rem 0; font-size: .9rem } .wide { overflow-x: auto }
 th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #ddd; vertical-align: top }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
+td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 .verdict { padding: .8rem 1.2rem; border-left: .5rem solid; margin: 1.2rem 0 }
 .ship { border-color: #009E73; background: #e8f6f1 } .no { border-color: #D55E00; background: #fdeee6 }
 .note { color: #666 } .bad { color: #A33F00; font-weight: 600 }

@@ -40,9 +40,9 @@ def leads(rival: Rival, *, synthetic: bool) -> bool:
     """Whether a baseline's lead is a reason: its interval lies above 0, and the lead is worth the change.
 
     The interval is wide enough for all baselines at once, so chance among them blocks in at most 1 case of 20. Over
-    many items it is narrow and would block for a lead that nobody feels: one of 0.01 AUROC is about what another seed
-    moves. Synthetic anomalies are not those that will come: over tables with real ones, baselines led by up to 0.05 on the
-    synthetic and lost on the real anomalies. There it takes 0.1, the sign of a model that failed.
+    many items it is narrow and would block for a lead that nobody feels: 0.01 AUROC is about what another seed moves.
+    Synthetic anomalies are not those that will come: on tables where real ones are known, baselines led by up to 0.05
+    on synthetic anomalies and were behind on the real ones. There it takes 0.1, the sign of a model that failed.
     """
     return rival.low > 0 and rival.lead >= (LEAST_SYNTHETIC_LEAD if synthetic else LEAST_LEAD)
 

@@ -16,7 +16,7 @@ from elbound.fit.detector import DetectorConfig, Fitted, fit_all
 from elbound.models.vae import VAE
 from elbound.networks.mlp import ResidualMLP
 from tests.conftest import mixed_table, squares
-from training.report.build import Report, build_report, budget_seconds
+from training.report.build import Report, budget_seconds, build_report
 from training.report.calibration import check_calibration
 from training.report.collapse import latent_use
 from training.report.facts import BaselineFacts, LatentFacts, NotChecked

@@ -41,7 +41,7 @@ def test_a_stretch_of_the_data_that_differs_is_reported() -> None:
     scores = draw.normal(size=400)
     scores[160:200] += 2.5
     found = check(scores, draw.normal(size=200))
-    assert {one.what for one in found.broken if one.what.startswith("block")} == {"block 5"}
+    assert {one.what for one in found.broken if one.what.startswith("block")} == {"block 5, items 160 to 199"}
     assert found.by == "stretches of the data's order"
 
 
@@ -79,6 +79,7 @@ def test_what_cannot_be_checked_says_why() -> None:
     one = Calibration(("s",), scores, scores, rule="s")
     assert isinstance(check_calibration(one, split_of(12, 12), ["a"] * 24, alpha=0.1), NotChecked)
     assert isinstance(drift(np.arange(59.0)), NotChecked)
+    assert isinstance(drift(np.arange(300.0), [i // 10 for i in range(300)]), NotChecked)
 
 
 def test_drift_is_seen_and_rest_is_not() -> None:
@@ -89,7 +90,8 @@ def test_drift_is_seen_and_rest_is_not() -> None:
         at_rest += not drifts(found)
     assert at_rest >= 98
     draw = np.random.default_rng(0)
-    shifted, wider = drift(draw.normal(size=300) + np.linspace(0, 2, 300)), drift(draw.normal(size=600) * np.repeat([1, 3], 300))  # fmt: skip
+    shifted = drift(draw.normal(size=300) + np.linspace(0, 2, 300))
+    wider = drift(draw.normal(size=600) * np.repeat([1, 3], 300))
     assert isinstance(shifted, DriftFacts)
     assert drifts(shifted)
     assert isinstance(wider, DriftFacts)

@@ -52,9 +52,6 @@ def test_a_bad_model_is_written_and_ends_with_status_3_under_strict(factors: Pat
     verdict = report_of(out)["verdict"]
     assert isinstance(verdict, dict)
     assert not verdict["ship"]
-    again = train(factors, "--out", out, "--force", "--steps", 2, "--profile", "fast", "--report-budget", 8)
-    assert again.returncode == 0
-    assert "verdict: do not ship" in again.stdout
 
 
 def test_a_good_model_is_ship_under_strict(factors: Path, tmp_path: Path) -> None:

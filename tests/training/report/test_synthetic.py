@@ -9,7 +9,9 @@ from elbound.scorer import Scorer
 from training.report.synthetic import image_makers, make_anomalies, table_makers
 
 
-def test_rows_keep_shape_dtype_and_the_values_that_columns_can_have(table_scorer: Scorer, normal_rows: pa.Table) -> None:
+def test_rows_keep_shape_dtype_and_the_values_that_columns_can_have(
+    table_scorer: Scorer, normal_rows: pa.Table
+) -> None:
     x = table_scorer.to_tensor(normal_rows).x
     schema = table_scorer.schema
     assert isinstance(schema, TableSchema)
@@ -54,7 +56,9 @@ def test_a_row_that_cannot_be_altered_is_left_out() -> None:
     assert len(make_anomalies(missing, schema, most=6, seed=0).x) == 0
 
 
-@pytest.mark.parametrize(("channels", "bits", "dtype"), [(1, 8, torch.uint8), (3, 8, torch.uint8), (1, 16, torch.int32)])
+@pytest.mark.parametrize(
+    ("channels", "bits", "dtype"), [(1, 8, torch.uint8), (3, 8, torch.uint8), (1, 16, torch.int32)]
+)
 @pytest.mark.parametrize(("height", "width"), [(12, 9), (4, 4)])
 def test_images_keep_shape_dtype_and_range(
     channels: int, bits: int, dtype: torch.dtype, height: int, width: int
