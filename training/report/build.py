@@ -21,7 +21,7 @@ from training.report.verdict import judge
 
 LEAST_SECONDS = 10.0
 """A fit of a second leaves no time for its baselines; nobody minds a few more."""
-DRAWING_SECONDS = 3.0
+DRAWING_SECONDS, DRAWING_SHARE = 3.0, 0.08
 Part = TypeVar("Part")
 
 
@@ -74,7 +74,8 @@ def _fill(
     say: Callable[[str], None],
 ) -> None:
     scorer, split, seed = fitted.scorer, fitted.split, fitted.scorer.manifest.training.seed
-    checks = Budget(max(budget.seconds / 2, budget.seconds - DRAWING_SECONDS), budget.stop, whole=budget.seconds)
+    drawing = min(budget.seconds / 2, max(DRAWING_SECONDS, DRAWING_SHARE * budget.seconds))
+    checks = Budget(budget.seconds - drawing, budget.stop, whole=budget.seconds)
     held_out = fitted.x[np.concatenate([split.calibration, split.validation])]
     calibration = scorer.calibration
 

@@ -227,7 +227,7 @@ def error_picture(fitted: Fitted) -> bytes | None:
     errors = feature_errors(member, fitted.x[fitted.split.calibration], chunk=scorer.detector.cpu_chunk).mean(0)
     figure, (axis,) = _figure(1, 3.0)
     shown = axis.imshow(errors.numpy(), cmap="cividis")
-    figure.colorbar(shown, ax=axis, label="squared error (1 = variance of all pixels)")
+    figure.colorbar(shown, ax=axis, label="squared error / variance")
     axis.set(xlabel="pixel", ylabel="pixel")
     return _png(figure)
 
