@@ -70,7 +70,7 @@ def test_collapse_is_judged_model_by_model(nets: list[NetUse], collapsed: bool) 
     (0.05, -0.01, False, False),  # may be chance
     (0.001, 0.0005, False, False),  # certain, and worth nothing
     (0.05, 0.01, True, False),  # the order of methods on made anomalies is not that on real ones
-    (0.15, 0.05, True, True),
+    (0.09, 0.05, True, True),
 ])  # fmt: skip
 def test_a_lead_counts_where_it_is_certain_and_worth_the_change(
     lead: float, low: float, synthetic: bool, blocks: bool
