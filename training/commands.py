@@ -8,6 +8,7 @@ import typer
 Bundle = Annotated[Path, typer.Argument(help="A bundle that `elbound train` wrote.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Alpha = Annotated[float | None, typer.Option(help="False-alarm rate; the bundle's own by default.")]
+EXIT_DO_NOT_SHIP = 3
 
 Guarantee = Annotated[
     float | None, typer.Option(help="Confidence that the rate stays below alpha, as 0.9; the bundle's own by default.")
@@ -64,10 +65,21 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoint of a run that was cut.")
     ] = False,
+    anomalous: Annotated[
+        Path | None, typer.Option(help="Known anomalies: baselines are compared on them, nothing is trained.")
+    ] = None,
+    report_budget: Annotated[
+        float | None, typer.Option(help="Seconds for baselines and report; the training time again by default.")
+    ] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Neither report nor verdict.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit status 3 where the verdict is not `ship`; the bundle is written.")
+    ] = False,
 ) -> None:
-    """Train on normal data, calibrate, write a bundle."""
+    """Train on normal data, calibrate, write a bundle with a report, and say whether to ship it."""
     from training.config import TrainConfig
     from training.pipeline import train as run
+    from training.report.verdict import DoNotShip
 
     flags: dict[str, dict[str, object]] = {
         "data": {
@@ -92,8 +104,18 @@ def train(
         },
         "calibration": {"alpha": alpha, "guarantee": guarantee},
         "bundle": {"out": out, "name": name, "force": force or None, "resume": resume or None},
+        "report": {
+            "anomalous": anomalous,
+            "budget_seconds": report_budget,
+            "enabled": False if no_report else None,
+            "strict": strict or None,
+        },
     }
-    run(TrainConfig.load(config, flags))
+    try:
+        run(TrainConfig.load(config, flags))
+    except DoNotShip as error:
+        typer.echo(error.message, err=True)
+        raise typer.Exit(EXIT_DO_NOT_SHIP) from error
 
 
 def evaluate(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from elbound.errors import ConfigError
 
@@ -73,6 +73,23 @@ class BundleConfig(_Section):
         return self.out.with_name(f"{self.out.name}.checkpoint")
 
 
+class ReportConfig(_Section):
+    """`budget_seconds` is None for as long as the training took; `strict` ends with status 3 on *do not ship*;
+    `anomalous` are known anomalies to compare with the baselines on."""
+
+    enabled: bool = True
+    budget_seconds: float | None = Field(default=None, gt=0)
+    strict: bool = False
+    anomalous: Path | None = None
+
+    @model_validator(mode="after")
+    def _needs_the_report(self) -> Self:
+        unused = [name for name in ("budget_seconds", "strict", "anomalous") if getattr(self, name)]
+        if unused and not self.enabled:
+            raise ValueError(f"{unused[0]} needs the report, which is switched off")
+        return self
+
+
 class TrainConfig(_Section):
     """The whole of a run."""
 
@@ -81,6 +98,7 @@ class TrainConfig(_Section):
     fit: FitConfig = FitConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     bundle: BundleConfig
+    report: ReportConfig = ReportConfig()
 
     @classmethod
     def load(cls, file: Path | None, flags: Mapping[str, Mapping[str, object]]) -> Self:

@@ -1,7 +1,7 @@
 """What people see while they wait: a progress bar on a terminal, plain lines elsewhere; tables and warnings."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,6 +53,29 @@ def fit_progress() -> Iterator["FitDisplay"]:
     )
     with bar:
         yield FitDisplay(bar)
+
+
+@contextmanager
+def report_progress(seconds: float) -> Iterator[Callable[[str], None]]:
+    """Shows which part of the report is at work, and how much of its `seconds` is spent; a line each elsewhere."""
+    bar = Progress(
+        TextColumn("report: {task.description}"),
+        BarColumn(),
+        TextColumn(f"at most {seconds:.0f} s"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("", total=None)
+
+        def say(part: str) -> None:
+            bar.update(task, description=part)
+            if bar.disable:
+                console.print(f"report: {part}", markup=False)
+
+        yield say
 
 
 class FitDisplay:

@@ -1,20 +1,17 @@
 """Training from files to a bundle, top to bottom."""
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from elbound.bundle import check_target
 from elbound.errors import ConfigError
-from elbound.fit.detector import DetectorConfig, fit_detector
+from elbound.fit.detector import DetectorConfig, fit_all
 from elbound.fit.image_defaults import settle_mode
 from elbound.fit.loop import FitControls, Interrupted
 from elbound.scorer import Scorer
 from training.config import TrainConfig
 from training.console import console, fit_progress, show_calibration, show_schema, warn
+from training.interrupt import stop_on_interrupt
+from training.judgement import check_before, conclude, report_on
 from training.sources import Source, read_source
 
 
@@ -31,6 +28,7 @@ def train(config: TrainConfig) -> Scorer:
     source = read_source(config.data, mode=config.model.mode)
     for warning in source.warnings:
         warn(warning)
+    anomalies = check_before(config.report, source)
     show_schema(source.schema, len(source.items))
     mode, advice = settle_mode(source.schema, config.model.mode)
     if advice:
@@ -38,14 +36,18 @@ def train(config: TrainConfig) -> Scorer:
     with fit_progress() as display, stop_on_interrupt() as stop:
         controls = FitControls(display, stop, config.bundle.checkpoint, config.bundle.resume)
         try:
-            scorer = fit_detector(source.items, source.schema, _detector_config(config, mode, source), controls)
+            fitted = fit_all(source.items, source.schema, _detector_config(config, mode, source), controls)
         except Interrupted as error:
             error.message += f"; continue with the same command and --resume ({config.bundle.checkpoint} is kept)"
             raise
+    scorer = fitted.scorer
     show_calibration(scorer)
-    scorer.save(out, force=config.bundle.force)
+    report = report_on(fitted, source, anomalies, config.report) if config.report.enabled else None
+    scorer.save(out, force=config.bundle.force, report=report.files if report else None)
     config.bundle.checkpoint.unlink(missing_ok=True)
     console.print(f"[green]wrote[/] {out}  ({scorer.name} {scorer.version}, {scorer.manifest.training.seconds:.0f} s)")
+    if config.report.enabled:
+        conclude(report, out, strict=config.report.strict)
     console.print(f"next: elbound serve {out}", markup=False)
     return scorer
 
@@ -77,23 +79,3 @@ def _detector_config(config: TrainConfig, mode: str, source: Source) -> Detector
         groups=source.groups,
         item_groups=source.item_groups,
     )
-
-
-@contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C into a request to stop after the step, so that no update is left half done."""
-    stopping = threading.Event()
-
-    def ask(_: int, __: FrameType | None) -> None:
-        if stopping.is_set():
-            raise KeyboardInterrupt
-        stopping.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stopping.is_set
-        return
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield stopping.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -165,6 +165,10 @@ class Calibration:
     def n(self) -> int:
         return self.verdict.n
 
+    def calibration_verdict(self) -> np.ndarray:
+        """The verdict's scores of the calibration items, in their order, `(n,)`."""
+        return self.rule.combine(dict(zip(self.names, self.calibration_scores.T, strict=True)))
+
     def judge(self, scores: Mapping[str, np.ndarray]) -> ScoredItems:
         """p-values for each score and for the verdict, among all calibration items."""
         verdict = self.rule.combine(scores)

@@ -92,12 +92,32 @@ class DetectorConfig:
             )
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A scorer and what it was fitted on: all events `x` `(n, *event)`, in the order of the data, and their split."""
+
+    scorer: Scorer
+    x: Tensor
+    split: Split
+    settings: FitSettings
+
+
 def fit_detector(
     items: pa.Table | Tensor,
     schema: TableSchema | ImageSchema,
     config: DetectorConfig,
     controls: FitControls | None = None,
 ) -> Scorer:
+    """The scorer of `fit_all`."""
+    return fit_all(items, schema, config, controls).scorer
+
+
+def fit_all(
+    items: pa.Table | Tensor,
+    schema: TableSchema | ImageSchema,
+    config: DetectorConfig,
+    controls: FitControls | None = None,
+) -> Fitted:
     """Split, preprocess, fit, score, calibrate.
 
     `items` is a table with the schema's columns or decoded images `(n, channels, height, width)`. The
@@ -140,7 +160,7 @@ def fit_detector(
     )
     manifest = _manifest(config, schema, plan, record, item_groups)
     golden = x[split.calibration[:GOLDEN_ITEMS]]
-    return Scorer(manifest, detector, calibration, golden, device=device)
+    return Fitted(Scorer(manifest, detector, calibration, golden, device=device), x, split, settings)
 
 
 def _manifest(

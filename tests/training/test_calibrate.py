@@ -26,7 +26,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     data = csv_of(folder / "normal.csv", mixed_table(900))
     out = folder / "bundle"
     text = succeed(
-        "train", data, "--out", out, "--alpha", 0.05, "--guarantee", 0.8, "--group-by", "site", "--steps", 60
+        "train",
+        data,
+        "--out",
+        out,
+        "--alpha",
+        0.05,
+        "--guarantee",
+        0.8,
+        "--group-by",
+        "site",
+        "--steps",
+        60,
+        "--no-report",
     )
     return out, text
 
@@ -94,7 +106,7 @@ def test_images_are_grouped_by_a_pattern_of_their_names(tmp_path: Path) -> None:
             pixels = draw.normal(120, 10, (12, 12)).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "data" / camera / f"{i}.png")
     out = tmp_path / "bundle"
-    words = ("train", tmp_path / "data", "--out", out, "--alpha", 0.2, "--steps", 5)
+    words = ("train", tmp_path / "data", "--out", out, "--alpha", 0.2, "--steps", 5, "--no-report")
     text = succeed(*words, "--group-by", r"^(\w+)/")
     assert "groups by '^(\\w+)/', which is no feature: thresholds of their own for" in text
     assert "is not a regular expression" in fail(*words, "--force", "--group-by", "(")

@@ -88,7 +88,9 @@ def test_train_inspect_score_and_evaluate_a_table(csv_file: Path, table_bundle: 
 
 def test_train_and_score_images(image_folder: Path, tmp_path: Path) -> None:
     (image_folder / "tile0" / "broken.png").write_bytes(b"no image")
-    text = succeed("train", image_folder, "--out", tmp_path / "b", "--steps", 10, "--image-size", "12x15")
+    text = succeed(
+        "train", image_folder, "--out", tmp_path / "b", "--steps", 10, "--image-size", "12x15", "--no-report"
+    )
     assert "skipped tile0/broken.png: not an image" in text
     assert "40 images, scored as 12 x 15 pixels, grey, 8 bits" in text
     succeed("score", tmp_path / "b", image_folder, "--out", tmp_path / "r.ndjson")
@@ -100,11 +102,11 @@ def test_train_and_score_images(image_folder: Path, tmp_path: Path) -> None:
 def test_whole_groups_by_column_and_by_pattern(csv_file: Path, image_folder: Path, tmp_path: Path) -> None:
     table = pyarrow.csv.read_csv(csv_file).append_column("machine", pa.array([f"m{i % 20}" for i in range(200)]))
     pyarrow.csv.write_csv(table, csv_file)
-    succeed("train", csv_file, "--out", tmp_path / "a", "--steps", 5, "--split-by", "machine")
+    succeed("train", csv_file, "--out", tmp_path / "a", "--steps", 5, "--split-by", "machine", "--no-report")
     manifest = load_bundle(tmp_path / "a").manifest
     assert manifest.training.grouped
     assert "machine" not in [column.name for column in manifest.item.columns]  # type: ignore[union-attr]
-    succeed("train", image_folder, "--out", tmp_path / "b", "--steps", 5, "--split-by", r"tile(\d+)/")
+    succeed("train", image_folder, "--out", tmp_path / "b", "--steps", 5, "--split-by", r"tile(\d+)/", "--no-report")
     assert load_bundle(tmp_path / "b").manifest.training.grouped
     assert "does not match the file name" in fail(
         "train", image_folder, "--out", tmp_path / "c", "--split-by", "frame(.)"
@@ -125,7 +127,7 @@ def test_settings_from_toml_and_flags(csv_file: Path, tmp_path: Path) -> None:
         [bundle]
         out = "{tmp_path / "b"}"
     """)
-    succeed("train", "--config", config, "--steps", 9)
+    succeed("train", "--config", config, "--steps", 9, "--no-report")
     manifest = load_bundle(tmp_path / "b").manifest
     assert (manifest.training.steps, manifest.training.seed, manifest.verdict.alpha) == (9, 3, 0.2)
     assert [column.name for column in manifest.item.columns] == ["a", "b", "c", "ok"]  # type: ignore[union-attr]
@@ -134,7 +136,7 @@ def test_settings_from_toml_and_flags(csv_file: Path, tmp_path: Path) -> None:
 def test_a_schema_by_hand(csv_file: Path, tmp_path: Path) -> None:
     schema = tmp_path / "schema.json"
     schema.write_text('{"columns": [{"name": "a", "kind": "numeric"}, {"name": "site", "kind": "categorical"}]}')
-    succeed("train", csv_file, "--out", tmp_path / "b", "--steps", 5, "--schema", schema, "--id", "c")
+    succeed("train", csv_file, "--out", tmp_path / "b", "--steps", 5, "--schema", schema, "--id", "c", "--no-report")
     item = load_bundle(tmp_path / "b").manifest.item
     assert [(column.name, column.kind) for column in item.columns] == [("a", "numeric"), ("site", "categorical")]  # type: ignore[union-attr]
     assert item.id_column == "c"  # type: ignore[union-attr]
@@ -218,7 +220,20 @@ def test_targets_that_cannot_be_are_refused_before_any_work(csv_file: Path, tmp_
 
 
 def start_training(csv_file: Path, out: Path, *more: object) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "elbound", "train", csv_file, "--out", out, "--steps", 1500, "--seed", 5]
+    command = [
+        sys.executable,
+        "-m",
+        "elbound",
+        "train",
+        csv_file,
+        "--out",
+        out,
+        "--steps",
+        1500,
+        "--seed",
+        5,
+        "--no-report",
+    ]
     return subprocess.Popen([*map(str, command), "--checkpoint-steps", "50", *map(str, more)], env=ENVIRON,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
 
@@ -243,9 +258,10 @@ def test_an_interrupted_run_resumes_to_the_same_weights(csv_file: Path, tmp_path
         assert "continue with the same command and --resume" in text
     assert 0 < load_checkpoint(checkpoint).step < 1500
     assert not out.exists()
-    succeed("train", csv_file, "--out", out, "--steps", 1500, "--seed", 5, "--checkpoint-steps", 50, "--resume")
+    budget = ("--steps", 1500, "--seed", 5, "--checkpoint-steps", 50, "--no-report")
+    succeed("train", csv_file, "--out", out, *budget, "--resume")
     assert not checkpoint.exists()
-    succeed("train", csv_file, "--out", tmp_path / "whole", "--steps", 1500, "--seed", 5, "--checkpoint-steps", 50)
+    succeed("train", csv_file, "--out", tmp_path / "whole", *budget)
     first, second = (load_file(path / "weights.safetensors") for path in (out, tmp_path / "whole"))
     assert all((first[name] == second[name]).all() for name in second)
 

@@ -1,0 +1,104 @@
+"""`elbound train` with its report, as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+
+from elbound.bundle import load_bundle
+
+ENVIRON = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def train(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "elbound", "train", *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=ENVIRON)
+    assert "Traceback" not in ended.stderr
+    return ended
+
+
+@pytest.fixture
+def factors(tmp_path: Path) -> Path:
+    """Ten columns with two common causes: what two steps cannot learn and PCA can."""
+    draw = np.random.default_rng(0)
+    rows = draw.normal(size=(400, 2)) @ draw.normal(size=(2, 10)) + 0.05 * draw.normal(size=(400, 10))
+    path = tmp_path / "normal.csv"
+    pyarrow.csv.write_csv(pa.table({f"c{i}": column for i, column in enumerate(rows.T)}), path)
+    return path
+
+
+def report_of(out: Path) -> dict[str, object]:
+    files = load_bundle(out).report
+    assert files["index.html"].startswith(b"<!doctype html>")
+    found: dict[str, object] = json.loads(files["report.json"])
+    return found
+
+
+def test_a_bad_model_is_written_and_ends_with_status_3_under_strict(factors: Path, tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    ended = train(factors, "--out", out, "--steps", 2, "--profile", "fast", "--strict", "--report-budget", 8)
+    assert ended.returncode == 3
+    assert "verdict: do not ship, because" in ended.stdout
+    assert "PCA" in ended.stdout
+    assert ended.stderr.startswith("--strict: verdict: do not ship, because ")
+    verdict = report_of(out)["verdict"]
+    assert isinstance(verdict, dict)
+    assert not verdict["ship"]
+
+
+def test_a_good_model_is_ship_under_strict(factors: Path, tmp_path: Path) -> None:
+    ended = train(factors, "--out", tmp_path / "b", "--alpha", 0.1, "--strict")
+    assert ended.returncode == 0, ended.stdout
+    assert "verdict: ship" in ended.stdout
+    assert str(tmp_path / "b" / "report" / "index.html") in ended.stdout
+
+
+def test_anomalies_are_read_before_the_training(factors: Path, tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    (tmp_path / "other.csv").write_text("x,y\n1,2\n")
+    (tmp_path / "text.csv").write_text(",".join(f"c{i}" for i in range(10)) + "\n" + ",".join(["red"] * 10) + "\n")
+    (tmp_path / "image.png").write_bytes(b"no image")
+    for name, message in (
+        ("other.csv", "columns are not those of the model; missing: 'c0'"),
+        ("text.csv", "no row of"),
+        ("image.png", "holds images; the training data are a table"),
+    ):
+        ended = train(factors, "--out", out, "--anomalous", tmp_path / name)
+        assert ended.returncode == 1
+        assert message in ended.stderr
+        assert "step" not in ended.stdout
+        assert not out.exists()
+
+
+def test_no_report_has_no_verdict_and_no_use_for_its_settings(factors: Path, tmp_path: Path) -> None:
+    ended = train(factors, "--out", tmp_path / "b", "--steps", 5, "--no-report")
+    assert ended.returncode == 0
+    assert "verdict: " not in ended.stdout
+    assert load_bundle(tmp_path / "b").report == {}
+    ended = train(factors, "--out", tmp_path / "c", "--no-report", "--strict")
+    assert ended.returncode == 1
+    assert "strict needs the report, which is switched off" in ended.stderr
+
+
+def test_an_interrupt_of_the_report_keeps_the_model(factors: Path, tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    command = [sys.executable, "-u", "-m", "elbound", "train", str(factors), "--out", str(out), "--steps", "600"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRON)
+    assert process.stdout is not None
+    until, text = time.monotonic() + 100, ""
+    while "report: autoencoder" not in text and time.monotonic() < until:
+        text += process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    text += process.communicate(timeout=60)[0]
+    assert process.returncode == 0, text
+    assert "was interrupted" in text
+    assert load_bundle(out).manifest.training.steps == 600
+    assert not (tmp_path / "b.checkpoint").exists()

@@ -1,0 +1,131 @@
+"""Each rule of the verdict, from facts made by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from training.report.facts import (
+    BaselineFacts,
+    CalibrationFacts,
+    DriftFacts,
+    Facts,
+    ModelUse,
+    NetUse,
+    NotChecked,
+    RateCheck,
+    Rival,
+    as_json,
+)
+from training.report.verdict import judge, leads
+
+IN_USE = NetUse([1.0, 0.0], [True, False], 5.0)
+SWITCHED_OFF = NetUse([0.0, 0.0], [False, False], 5.0)
+NOT_HEARD = NetUse([3.0, 2.0], [True, True], 0.01)
+
+
+def rival(lead: float, low: float, name: str = "PCA") -> Rival:
+    return Rival(name, 0.8 + lead, lead, low, lead + (lead - low), {}, "all of it")
+
+
+def baselines(*rivals: Rival, synthetic: bool = False, skipped: dict[str, str] | None = None) -> BaselineFacts:
+    return BaselineFacts(synthetic, 100, 100, 0.8, {}, list(rivals), skipped or {})
+
+
+def calibration(*checks: RateCheck) -> CalibrationFacts:
+    return CalibrationFacts("stretches of the data's order", list(checks), [], [], np.array([0.5]), np.array([0.5]))
+
+
+def good() -> Facts:
+    return Facts(
+        "m", "v", 0.05,
+        collapse=[ModelUse("standard", [IN_USE])],
+        baselines=baselines(rival(-0.1, -0.2)),
+        calibration=calibration(RateCheck("block 1", 0.05, 5, 100, 0, 12)),
+        drift=DriftFacts(50, 1.0, 1.0, 0.4, 0.5),
+    )  # fmt: skip
+
+
+def test_nothing_against_it_is_ship() -> None:
+    verdict = judge(good())
+    assert (verdict.ship, verdict.words, verdict.unchecked) == (True, "ship", {})
+
+
+@pytest.mark.parametrize(("nets", "collapsed"), [
+    ([SWITCHED_OFF], True),
+    ([NOT_HEARD], True),
+    ([SWITCHED_OFF, NOT_HEARD], True),
+    ([IN_USE, SWITCHED_OFF], False),
+])  # fmt: skip
+def test_collapse_is_judged_model_by_model(nets: list[NetUse], collapsed: bool) -> None:
+    facts = good()
+    facts.collapse = [ModelUse("standard", [IN_USE]), ModelUse("normal", nets)]
+    verdict = judge(facts)
+    assert verdict.ship != collapsed
+    assert ("posterior collapse" in verdict.words and "'normal'" in verdict.words) == collapsed
+
+
+@pytest.mark.parametrize(("lead", "low", "synthetic", "blocks"), [
+    (0.05, 0.01, False, True),
+    (0.05, -0.01, False, False),  # may be chance
+    (0.001, 0.0005, False, False),  # certain, and worth nothing
+    (0.05, 0.01, True, False),  # the order of methods on made anomalies is not that on real ones
+    (0.09, 0.05, True, True),
+])  # fmt: skip
+def test_a_lead_counts_where_it_is_certain_and_worth_the_change(
+    lead: float, low: float, synthetic: bool, blocks: bool
+) -> None:
+    assert leads(rival(lead, low), synthetic=synthetic) == blocks
+    facts = good()
+    facts.baselines = baselines(rival(-0.2, -0.3, "kNN"), rival(lead, low), synthetic=synthetic)
+    assert judge(facts).ship != blocks
+
+
+def test_a_broken_rate_is_told_with_its_counts() -> None:
+    facts = good()
+    facts.calibration = calibration(RateCheck("block 3", 0.05, 30, 100, 0, 12))
+    words = judge(facts).words
+    assert words.startswith("do not ship, because the false-alarm rate")
+    assert "block 3: 30 of 100 at alpha = 0.05 = 0.300, allowed are 0 to 12" in words
+
+
+def test_drift_is_told_with_its_p_value() -> None:
+    facts = good()
+    facts.drift = DriftFacts(50, 1.0, 2.0, 0.4, 0.0009)
+    assert "the data drift" in judge(facts).words
+    facts.drift = DriftFacts(50, 1.0, 2.0, 0.4, 0.0011)
+    assert judge(facts).ship
+
+
+def test_every_reason_is_given() -> None:
+    facts = good()
+    facts.collapse = [ModelUse("standard", [SWITCHED_OFF])]
+    facts.drift = DriftFacts(50, 1.0, 2.0, 1e-9, 0.5)
+    facts.baselines = baselines(rival(0.1, 0.05))
+    verdict = judge(facts)
+    assert len(verdict.reasons) == 3
+    assert verdict.words.count("; and because ") == 2
+
+
+def test_what_was_not_checked_is_no_verdict_and_is_named() -> None:
+    verdict = judge(Facts("m", "v", 0.05))
+    assert verdict.ship
+    assert set(verdict.unchecked) == {"posterior collapse", "baselines", "calibration", "drift"}
+    facts = good()
+    facts.collapse = [ModelUse("standard", NotChecked("the model pca has no rate that could collapse"))]
+    facts.baselines = baselines(skipped={"kNN": "no time"})
+    assert judge(facts).unchecked == {
+        "posterior collapse of the model standard": "the model pca has no rate that could collapse",
+        "baseline kNN": "no time",
+    }
+
+
+def test_the_numbers_are_strict_json() -> None:
+    facts = good()
+    facts.drift = DriftFacts(50, float("nan"), float("inf"), 0.4, 0.5)
+    facts.verdict = judge(facts)
+    document = json.loads(as_json(facts), parse_constant=lambda _: pytest.fail("not strict"))
+    assert document["drift"]["first_median"] is None
+    assert document["verdict"] == {"ship": True, "words": "ship", "reasons": [], "unchecked": {}}
+    assert document["calibration"]["blocks"][0]["rate"] == 0.05
+    assert document["latent"] == {"not_checked_because": "it was not reached"}
