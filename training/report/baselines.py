@@ -30,6 +30,7 @@ LEAST_COMPARED = 10
 ROUNDS = 1_000
 FAMILY_CONFIDENCE = 0.95
 PILOT_STEPS, PILOT_SKIPPED, PILOT_SHARE = 12, 4, 0.15
+LEAST_STEPS_SHARE = 0.05
 BANK_ITEMS = 20_000
 QUERIES_AT_ONCE = 100
 SCORED_AT_ONCE = 128
@@ -146,8 +147,8 @@ def _fit(name: str, fitted: Fitted, budget: Budget, *, seed: int) -> tuple[Score
     settings = wanted
     if name != PCA:
         affordable = int(budget.left / _pilot(spec, fitted, budget, seed=seed))
-        if affordable < 1:
-            return None, budget.not_checked.because
+        if affordable < LEAST_STEPS_SHARE * wanted.steps:
+            return None, f"the budget allows {affordable:,} of {wanted.steps:,} steps, too few to tell anything"
         settings = replace(wanted, steps=min(wanted.steps, affordable))
     detector = _new_detector(spec, fitted)
     reached = _train(detector, fitted, settings, budget, seed=seed)
