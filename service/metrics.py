@@ -126,6 +126,10 @@ class Metrics:
         self.items.labels(*labels, "normal").inc(len(scored) - anomalies)
         self.p_values.add(labels, scored.p_value)
 
+    def count_refused(self, status: int) -> None:
+        """Count an answer to what never became a request."""
+        self.requests.labels("unmatched", "other", str(status)).inc()
+
     def observe_batch(self, batch: BatchRecord) -> None:
         self.batch_items.observe(batch.rows)
         self.stage_seconds.labels("infer").observe(batch.seconds)
