@@ -41,7 +41,10 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._unsupported_upgrade_warning()
+            pass  # answered as what it is, a request of HTTP/1.1
+        except httptools.HttpParserCallbackError:
+            self.refuse(self.refusal or MalformedRequest("the target cannot be read", where="url"))
+            return
         except httptools.HttpParserError as error:
             self.refuse(self.refusal or MalformedRequest(f"the request is not HTTP/1.1: {error}"))
             return

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import inspect
+import io
 import json
 import re
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -220,6 +222,7 @@ def test_the_request_line_and_headers_are_bounded(strict, head: bytes, expected:
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"GET /healthz HTTP/1.1\r\nHo st: x\r\n\r\n",
+    b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET http:// HTTP/1.1\r\nHost: x\r\n\r\n",
     HEAD + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 9\r\n\r\n0\r\n\r\n",
@@ -381,6 +384,32 @@ def test_a_stop_closes_what_is_idle_and_ends_what_is_half_sent(start, numeric_bu
     assert "ERROR" not in log
 
 
+def test_a_stop_ends_a_computation_that_takes_too_long(start, image_bundle: Path) -> None:
+    server = start(image_bundle, shutdown_grace_s=0)
+    packed = io.BytesIO()
+    np.save(packed, np.zeros((60_000, 12, 12), np.uint8))
+    body = packed.getvalue()
+    head = HEAD.replace(b"application/json", b"application/x-npy") + b"Content-Length: %d\r\n\r\n" % len(body)
+    with connect(server) as connection:
+        connection.sendall(head + body)
+        time.sleep(0.5)
+        server.process.terminate()
+        assert refused(read_to_end(connection)) == (503, "stopping")
+    assert server.process.wait(20) == 0
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_an_upgrade_that_is_not_spoken_here_is_a_plain_request(strict) -> None:
+    upgrade = GET[:-2] + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n"
+    with connect(strict) as connection:
+        for request in (upgrade, GET):
+            connection.sendall(request)
+            seen = b""
+            while not seen.endswith(b"}"):
+                seen += connection.recv(65_536)
+            assert parse(seen)[0] == 200
+
+
 def test_uvicorn_is_built_as_this_relies_on() -> None:
     """Private parts of uvicorn; where another version lacks one, receiving must be looked at again."""
     protocol, cycle = inspect.getsource(HttpToolsProtocol), inspect.getsource(RequestResponseCycle)
@@ -403,6 +432,6 @@ def test_uvicorn_is_built_as_this_relies_on() -> None:
         "self.response_started = True",
     ):
         assert piece in cycle, piece
-    for name in ("_start_asgi_task", "on_response_complete", "shutdown", "_unsupported_upgrade_warning"):
+    for name in ("_start_asgi_task", "on_response_complete", "shutdown"):
         assert callable(getattr(HttpToolsProtocol, name))
     assert {"pause_reading", "resume_reading"} <= set(dir(FlowControl))
