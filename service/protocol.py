@@ -6,6 +6,7 @@ the connection and lose the answer.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -246,7 +247,8 @@ class ReceivingProtocol(BoundedProtocol):
     def linger(self, seconds: int) -> None:
         """Close the sending side; drop what comes, for so long and to `max_drain_bytes`, until the client closes."""
         self.linger_until = self.sweep.tick + ticks(seconds)
-        self.transport.write_eof()
+        with contextlib.suppress(OSError):  # the client has gone already; asyncio's own loop says so here
+            self.transport.write_eof()
         self.flow.resume_reading()
 
 
