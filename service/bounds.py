@@ -10,15 +10,12 @@ from elbound.errors import ElboundError
 from service.errors import HeadersTooLarge, MalformedRequest, UrlTooLong
 from service.settings import Settings
 
-FRAMING_FACTOR = 16
-"""Bytes of chunk sizes that each byte of a body may bring; the rest counts as headers."""
-
 
 class BoundedProtocol(HttpToolsProtocol):
     """Where in a message the parser is, and how much of it came; what passes a bound is refused.
 
-    Complete headers are counted one by one. One that does not end is counted by what was read since the message
-    began, but for the first read: httptools holds at most twice the bound and one read, 256 kB, of it.
+    Complete headers are measured when all are there; before, and in trailers, every read is counted that brings none
+    of a body. So httptools holds at most `max_header_bytes` and two reads of at most 256 kB.
     """
 
     def __init__(self, settings: Settings, *arguments: Any) -> None:
@@ -27,9 +24,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self.messages = 0
         self.in_headers = False
         self.in_body = False
+        self.read_bytes = 0
+        self.began_in_read = False
         self.header_bytes = 0
         self.body_bytes = 0
-        self.framing_bytes = 0
         self.refusal: ElboundError | None = None
 
     @abstractmethod
@@ -38,6 +36,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         messages, in_headers, body_bytes = self.messages, self.in_headers, self.body_bytes
+        self.read_bytes, self.began_in_read = len(data), False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -48,40 +47,36 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self.refuse(self.refusal or MalformedRequest(f"the request is not HTTP/1.1: {error}"))
             return
-        if messages != self.messages or in_headers != self.in_headers:
-            return  # which part of this read belongs where is not known
-        self.framing_bytes += len(data) - (self.body_bytes - body_bytes)
-        if self.framing_bytes > self.settings.max_header_bytes + FRAMING_FACTOR * self.body_bytes:
-            self.refuse(self._headers_too_large())
+        if messages != self.messages or in_headers != self.in_headers or body_bytes != self.body_bytes:
+            self.header_bytes = 0
+        else:
+            self.header_bytes += len(data)
+            if self.header_bytes > self.settings.max_header_bytes:
+                self.refuse(self._too_large())
 
     # Callbacks of the parser
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.messages += 1
-        self.in_headers = True
-        self.header_bytes = self.body_bytes = self.framing_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        self.header_bytes += len(url)
-        if len(self.url) > self.settings.max_url_bytes:
-            self._stop_parsing(
-                UrlTooLong(f"the target is longer than {self.settings.max_url_bytes:,} bytes", where="url")
-            )
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.in_headers:
-            return  # a trailer: it may not change what was decided on the headers
-        super().on_header(name, value)
-        self.header_bytes += len(name) + len(value) + 4
-        if self.header_bytes > self.settings.max_header_bytes or len(self.headers) > self.settings.max_headers:
-            self._stop_parsing(self._headers_too_large())
+        self.began_in_read = self.in_headers = True
+        self.header_bytes = self.body_bytes = 0
 
     def on_headers_complete(self) -> None:
+        settings = self.settings
+        size = self.read_bytes
+        if not self.began_in_read or size > settings.max_header_bytes:  # most often one read holds it all
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if (
+            len(self.url) > settings.max_url_bytes
+            or len(self.headers) > settings.max_headers
+            or size > settings.max_header_bytes
+        ):
+            self.refusal = self._too_large()
+            raise self.refusal  # which ends `feed_data` with an error of httptools' own
         super().on_headers_complete()
         self.in_headers = False
         self.in_body = True
-        self.framing_bytes = 0
+        self.headers = []  # of trailers: they may not change what was decided on the headers
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
@@ -91,14 +86,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self.in_body = False
         super().on_message_complete()
 
-    def _headers_too_large(self) -> HeadersTooLarge:
+    def _too_large(self) -> UrlTooLong | HeadersTooLarge:
         settings = self.settings
+        if len(self.url) > settings.max_url_bytes:
+            return UrlTooLong(f"the target is longer than {settings.max_url_bytes:,} bytes", where="url")
         return HeadersTooLarge(
             f"at most {settings.max_headers} headers and {settings.max_header_bytes:,} bytes of them are taken",
             where="headers",
         )
-
-    def _stop_parsing(self, error: ElboundError) -> None:
-        """Raise, which ends `feed_data` with an error of httptools' own."""
-        self.refusal = error
-        raise error

@@ -51,13 +51,11 @@ def ticks(seconds: float) -> int:
 class BodyClock(asyncio.Event):
     """The event on which uvicorn waits for more of a body; the clock runs only while the application waits there."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = False
-        self._seen_bytes = 0
-        self._quiet_ticks = 0
-        self._window_ticks = 0
-        self._window_bytes = 0
+    asked = False  # these stand in the class, since few requests ever change them
+    _seen_bytes = 0
+    _quiet_ticks = 0
+    _window_ticks = 0
+    _window_bytes = 0
 
     async def wait(self) -> Literal[True]:
         self.asked = True

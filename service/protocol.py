@@ -168,11 +168,10 @@ class ReceivingProtocol(BoundedProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.since = self.sweep.tick
-        self.body = BodyClock()
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        cycle = self.cycle
+        cycle, self.body = self.cycle, BodyClock()
         cycle.transport = self.cycle_transport  # type: ignore[assignment]
         cycle.message_event = self.body
         self.keep_alive = cycle.keep_alive
@@ -185,15 +184,8 @@ class ReceivingProtocol(BoundedProtocol):
 
     # What is answered
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        async def run(scope: Any, receive: Any, send: Any) -> None:
-            try:
-                await app(scope, receive, send)
-            except asyncio.CancelledError:
-                if not cycle.disconnected:  # else it was refused when the server stopped, and is no fault to log
-                    raise
-
         self.running = cycle
-        super()._start_asgi_task(cycle, run)
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """Go on with the next request; without a timer, since the sweep has the deadlines."""
