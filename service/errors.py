@@ -18,6 +18,42 @@ class Overloaded(ElboundError):
     retry_after_s = 1
 
 
+class TooManyConnections(Overloaded):
+    """As many connections are open as may be."""
+
+    default_code = "too_many_connections"
+
+
+class Stopping(Overloaded):
+    """The server is stopping; another will answer."""
+
+    default_code = "stopping"
+
+
+class MalformedRequest(ElboundError):
+    """What came is not HTTP."""
+
+    default_code = "http_malformed"
+
+
+class UrlTooLong(ElboundError):
+    """The target of the request line is longer than may be."""
+
+    default_code = "url_too_long"
+
+
+class HeadersTooLarge(ElboundError):
+    """More headers, or more bytes of them, than may be."""
+
+    default_code = "headers_too_large"
+
+
+class RequestTimeout(ElboundError):
+    """The client took too long to send its request."""
+
+    default_code = "request_timeout"
+
+
 class DeadlineExceeded(ElboundError):
     """The request waited longer than its deadline."""
 
@@ -68,6 +104,12 @@ STATUS: dict[type[ElboundError], int] = {
     library.BundleCorrupt: 500,
     library.GoldenMismatch: 500,
     Overloaded: 503,
+    TooManyConnections: 503,
+    Stopping: 503,
+    MalformedRequest: 400,
+    UrlTooLong: 414,
+    HeadersTooLarge: 431,
+    RequestTimeout: 408,
     DeadlineExceeded: 504,
     ModelNotFound: 404,
     ModelRequired: 400,
@@ -76,6 +118,8 @@ STATUS: dict[type[ElboundError], int] = {
     ElboundError: 500,
 }
 
+REFUSED = "elbound.refused"
+"""Where the scope of a request holds the error for which its connection was refused meanwhile."""
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -88,9 +132,8 @@ def error_response(status: int, body: Mapping[str, object], headers: Mapping[str
     return Response(orjson.dumps(body), status, headers, media_type="application/json")
 
 
-async def on_elbound_error(_: Request, error: Exception) -> Response:
+def answer_of(error: ElboundError) -> Response:
     """An error of the library or the service, by the table; the nearest base class decides."""
-    assert isinstance(error, ElboundError)
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     body = error_body(error.code, error.message, error.where)
     headers = {}
@@ -103,6 +146,12 @@ async def on_elbound_error(_: Request, error: Exception) -> Response:
     return error_response(status, body, headers)
 
 
+async def on_elbound_error(_: Request, error: Exception) -> Response:
+    """What went wrong with a request, in the one shape."""
+    assert isinstance(error, ElboundError)
+    return answer_of(error)
+
+
 async def on_http_error(_: Request, error: Exception) -> Response:
     """Unknown routes and methods in the same shape."""
     assert isinstance(error, HTTPException)
@@ -110,8 +159,14 @@ async def on_http_error(_: Request, error: Exception) -> Response:
     return error_response(error.status_code, body, error.headers)
 
 
-async def on_disconnect(_: Request, __: Exception) -> Response:
-    """The caller left while sending: nobody reads this, and it is no fault of ours to log."""
+async def on_disconnect(request: Request, _: Exception) -> Response:
+    """The body will not come: nobody reads this, it is for the metrics, and it is no fault of ours to log.
+
+    Either the caller left, or the connection was refused for the error that stands in the scope, and has its answer.
+    """
+    refused = request.scope.get(REFUSED)
+    if refused is not None:
+        return answer_of(refused)
     return error_response(400, error_body("client_disconnected", "the body ended before its announced length"))
 
 

@@ -6,42 +6,45 @@ from starlette.requests import Request
 
 from elbound.errors import DecodeError, LimitExceeded, UnsupportedMedia
 
-DRAIN_FACTOR = 2
-"""A refused body is read on to twice its limit, so that the client sees the answer instead of a reset."""
-
 
 async def read_body(request: Request, *, max_body_bytes: int) -> bytes:
-    """The whole body. Raises LimitExceeded as soon as the length is known to pass the limit."""
+    """The whole body. What is known before its first byte is refused before: the caller is never asked for it.
+
+    Raises UnsupportedMedia for the encoding, LimitExceeded as soon as the length passes the limit.
+    """
+    check_encoding(request.headers.get("content-encoding", "").strip().lower())
     announced = request.headers.get("content-length", "")
-    too_large = announced.isdigit() and int(announced) > max_body_bytes
+    if announced.isdigit() and int(announced) > max_body_bytes:
+        raise _too_large(announced, max_body_bytes)
     body = bytearray()
-    received = 0
     async for chunk in request.stream():
-        received += len(chunk)
-        too_large = too_large or received > max_body_bytes
-        if not too_large:
-            body += chunk
-        elif received > DRAIN_FACTOR * max_body_bytes:
-            break
-    if too_large:
-        raise LimitExceeded(
-            f"the body has {announced or f'more than {max_body_bytes}'} bytes; at most {max_body_bytes:,} are taken",
-            code="body_too_large",
-            where="body",
-        )
+        body += chunk
+        if len(body) > max_body_bytes:
+            raise _too_large(f"more than {max_body_bytes:,}", max_body_bytes)
     return bytes(body)
 
 
-def expand(body: bytes, encoding: str, *, max_expanded_bytes: int) -> bytes:
-    """The body behind its Content-Encoding. Raises UnsupportedMedia, DecodeError, LimitExceeded."""
-    if encoding in ("", "identity"):
-        return body
-    if encoding != "gzip":
+def _too_large(found: str, max_body_bytes: int) -> LimitExceeded:
+    return LimitExceeded(
+        f"the body has {found} bytes; at most {max_body_bytes:,} are taken", code="body_too_large", where="body"
+    )
+
+
+def check_encoding(encoding: str) -> None:
+    """Raise UnsupportedMedia where a Content-Encoding is not read."""
+    if encoding not in ("", "identity", "gzip"):
         raise UnsupportedMedia(
             f"Content-Encoding {encoding[:40]!r} is not read; gzip and identity are",
             code="unsupported_encoding",
             where="content-encoding",
         )
+
+
+def expand(body: bytes, encoding: str, *, max_expanded_bytes: int) -> bytes:
+    """The body behind its Content-Encoding. Raises UnsupportedMedia, DecodeError, LimitExceeded."""
+    check_encoding(encoding)
+    if encoding != "gzip":
+        return body
     expanded = bytearray()
     while body:
         member = zlib.decompressobj(wbits=31)

@@ -1,5 +1,6 @@
 """Prometheus metrics: base units, `_total`, bounded labels. Updated per batch and per request, never per item."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from elbound.data.items import TensorItems
 from elbound.scorer import Scorer
 from service.batcher import BatchRecord
 from service.drift import ModelDrift
+from service.errors import REFUSED, answer_of
 
 MODEL = ("model_name", "model_version")
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -126,6 +128,10 @@ class Metrics:
         self.items.labels(*labels, "normal").inc(len(scored) - anomalies)
         self.p_values.add(labels, scored.p_value)
 
+    def count_refused(self, status: int) -> None:
+        """Count an answer to what never became a request."""
+        self.requests.labels("unmatched", "other", str(status)).inc()
+
     def observe_batch(self, batch: BatchRecord) -> None:
         self.batch_items.observe(batch.rows)
         self.stage_seconds.labels("infer").observe(batch.seconds)
@@ -167,6 +173,10 @@ class MetricsMiddleware:
 
         try:
             await self.app(scope, receive, watch)
+        except asyncio.CancelledError:
+            if REFUSED not in scope:
+                raise
+            status = answer_of(scope[REFUSED]).status_code  # the server stops and has told the caller
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             method = scope["method"] if scope["method"] in METHODS else "other"

@@ -11,10 +11,16 @@ import uvicorn
 
 from elbound.errors import ConfigError
 from service.app import create_app
+from service.protocol import SPARE_CONNECTIONS, Reception
 from service.settings import Settings
 from service.state import State
 
 logger = logging.getLogger("elbound")
+
+STOP_MARGIN_S = 3
+"""What is not finished within `shutdown_grace_s` has been told so for this long when uvicorn cancels it."""
+OWN_FILES = 128
+"""Open files beside the connections, generously."""
 
 
 def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
@@ -30,15 +36,17 @@ def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
         logger.info("serving %s %s on %s, alpha %g", scorer.name, scorer.version, scorer.device, scorer.alpha)
     if not settings.api_key and not ipaddress.ip_address(host).is_loopback:
         logger.warning("no ELBOUND_API_KEY is set: everybody who reaches %s may score", host)
+    _allow_files(settings.max_connections + SPARE_CONNECTIONS + OWN_FILES)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=Reception(settings, state.metrics.count_refused).protocol,  # type: ignore[arg-type]
+        ws="none",
         loop=_loop(),
         log_config=None,
         log_level=settings.log_level,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_grace_s,
+        timeout_graceful_shutdown=settings.shutdown_grace_s + STOP_MARGIN_S,
     )
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended well
         signal.signal(number, lambda *_: None)
@@ -59,6 +67,20 @@ def _listen(settings: Settings) -> socket.socket:
         raise ConfigError(f"cannot listen on {settings.host}:{settings.port}: {reason}", where="port") from error
     listener.listen(2048)
     return listener
+
+
+def _allow_files(needed: int) -> None:
+    """Raise the process's own limit on open files where it is lower; warn where it may not be."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        logger.warning("max_connections needs %d open files, and %d are allowed", needed, hard)
+        needed = hard
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _loop() -> str:

@@ -29,6 +29,27 @@ class Settings:
     api_key: str = _setting(
         "", "Key that callers must send as 'Authorization: Bearer KEY'; none when empty.", secret=True
     )
+    max_connections: int = _setting(1_024, "Connections that may be open; beyond, 503.", low=1)
+    idle_timeout_s: int = _setting(
+        10, "How long a connection may say nothing before its first request and between two.", low=1
+    )
+    header_timeout_s: int = _setting(10, "How long a request line and its headers may take; beyond, 408.", low=1)
+    max_url_bytes: int = _setting(8_192, "Longest target of a request, path and query; beyond, 414.", low=1)
+    max_header_bytes: int = _setting(
+        32_768, "Most bytes of a request line and its headers together; beyond, 431.", low=1
+    )
+    max_headers: int = _setting(100, "Most headers of a request; beyond, 431.", low=1)
+    body_idle_timeout_s: int = _setting(
+        10, "How long a body may pause, and the time over which its rate is taken; beyond, 408.", low=1
+    )
+    min_body_bytes_per_s: int = _setting(500, "Least rate of a body while it is read; below, 408.", low=1)
+    answer_idle_timeout_s: int = _setting(
+        60, "How long an answer may wait while the caller reads nothing of it; then the connection is closed.", low=1
+    )
+    max_drain_bytes: int = _setting(
+        128 << 20, "Most of a refused body that is read and dropped, so that the caller sees the answer.", low=0
+    )
+    drain_timeout_s: int = _setting(10, "Longest that a refused body is read and dropped.", low=1)
     max_body_bytes: int = _setting(64 << 20, "Largest body of a request.", low=1)
     max_expanded_bytes: int = _setting(512 << 20, "Most that a gzip, a zip or a compressed table may open to.", low=1)
     max_rows: int = _setting(100_000, "Most items in one upload.", low=1)

@@ -1,0 +1,96 @@
+"""Bounds on what stands around a body: httptools takes a request line, headers and trailers of any length."""
+
+from abc import abstractmethod
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from elbound.errors import ElboundError
+from service.errors import HeadersTooLarge, MalformedRequest, UrlTooLong
+from service.settings import Settings
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Where in a message the parser is, and how much of it came; what passes a bound is refused.
+
+    Complete headers are measured when all are there; before, and in trailers, every read is counted that brings none
+    of a body. So httptools holds at most `max_header_bytes` and two reads of at most 256 kB.
+    """
+
+    def __init__(self, settings: Settings, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.settings = settings
+        self.messages = 0
+        self.in_headers = False
+        self.in_body = False
+        self.read_bytes = 0
+        self.began_in_read = False
+        self.header_bytes = 0
+        self.body_bytes = 0
+        self.refusal: ElboundError | None = None
+
+    @abstractmethod
+    def refuse(self, error: ElboundError) -> None:
+        """Answer `error` in the place of the newest request, after those before it, and end the connection."""
+
+    def data_received(self, data: bytes) -> None:
+        messages, in_headers, body_bytes = self.messages, self.in_headers, self.body_bytes
+        self.read_bytes, self.began_in_read = len(data), False
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # answered as what it is, a request of HTTP/1.1
+        except httptools.HttpParserCallbackError:
+            self.refuse(self.refusal or MalformedRequest("the target cannot be read", where="url"))
+            return
+        except httptools.HttpParserError as error:
+            self.refuse(self.refusal or MalformedRequest(f"the request is not HTTP/1.1: {error}"))
+            return
+        if messages != self.messages or in_headers != self.in_headers or body_bytes != self.body_bytes:
+            self.header_bytes = 0
+        else:
+            self.header_bytes += len(data)
+            if self.header_bytes > self.settings.max_header_bytes:
+                self.refuse(self._too_large())
+
+    # Callbacks of the parser
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.messages += 1
+        self.began_in_read = self.in_headers = True
+        self.header_bytes = self.body_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        settings = self.settings
+        size = self.read_bytes
+        if not self.began_in_read or size > settings.max_header_bytes:  # most often one read holds it all
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if (
+            len(self.url) > settings.max_url_bytes
+            or len(self.headers) > settings.max_headers
+            or size > settings.max_header_bytes
+        ):
+            self.refusal = self._too_large()
+            raise self.refusal  # which ends `feed_data` with an error of httptools' own
+        super().on_headers_complete()
+        self.in_headers = False
+        self.in_body = True
+        self.headers = []  # of trailers: they may not change what was decided on the headers
+
+    def on_body(self, body: bytes) -> None:
+        self.body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.in_body = False
+        super().on_message_complete()
+
+    def _too_large(self) -> UrlTooLong | HeadersTooLarge:
+        settings = self.settings
+        if len(self.url) > settings.max_url_bytes:
+            return UrlTooLong(f"the target is longer than {settings.max_url_bytes:,} bytes", where="url")
+        return HeadersTooLarge(
+            f"at most {settings.max_headers} headers and {settings.max_header_bytes:,} bytes of them are taken",
+            where="headers",
+        )
