@@ -2,7 +2,8 @@
 
 Whatever waits when the device is free becomes the next batch. Jobs with the same `run` are joined; each gets its
 own rows back, sliced by the offsets at which they were joined, before the caller's future completes. On a CPU, jobs
-submitted in one turn of the event loop are run there while that is short: the way to the worker and back costs more.
+submitted in turns of the event loop that follow each other are run there while that is short: the way to the worker and
+back costs more.
 No HTTP here and no torch.nn.
 """
 
@@ -24,7 +25,7 @@ from service.jobs import Job, Lane, Left, Outcome, Rows, Run, deliver
 BULK_SHARE = 4
 """While both lanes wait, every fourth batch is bulk, and never two in a row."""
 SHORT_ROWS = 256
-SHORT_SECONDS = 0.002
+SHORT_SECONDS = 0.004
 """What the jobs of one turn may keep the event loop; measured in CPU time, so that a busy machine changes nothing."""
 SMOOTHING = 1 / 8
 
@@ -108,7 +109,7 @@ class Batcher:
         self._admit(job)
         if self.short_on_loop and lane == "interactive" and job.rows <= SHORT_ROWS:
             if not self.arrived or self.arrived[-1].loop is not job.loop:
-                job.loop.call_soon(self._end_turn)
+                job.loop.call_soon(self._end_turn, 0)
             self.arrived.append(job)
         else:
             self._enqueue([job])
@@ -144,8 +145,11 @@ class Batcher:
                 self.lanes[job.lane].append(job)
             self.changed.notify()
 
-    def _end_turn(self) -> None:
-        """Run here what is short, send the rest to the worker."""
+    def _end_turn(self, before: int) -> None:
+        """Run here what is short, send the rest to the worker; first look once more while each turn brings more."""
+        if self.arrived and before < len(self.arrived) < SHORT_ROWS:
+            self.arrived[-1].loop.call_soon(self._end_turn, len(self.arrived))
+            return
         arrived, self.arrived = self.arrived, deque()
         left = SHORT_SECONDS
         while arrived:

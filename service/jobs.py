@@ -56,7 +56,7 @@ class Job:
         self.left = left
         self.future: asyncio.Future[Any] = loop.create_future()
         self.queued = time.monotonic()
-        self.rows = len(x)
+        self.rows: int = x.shape[0]
         self.size = x.nbytes
         self.alone = False
         self.timer: asyncio.TimerHandle | None = None

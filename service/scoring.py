@@ -109,12 +109,13 @@ async def score_items(
     `deadline` is on the monotonic clock; `left` ends when the caller has left. Raises Overloaded, DeadlineExceeded,
     CallerLeft, NoItemScored.
     """
-    if len(items.x) == 0:
+    m = items.x.shape[0]
+    if m == 0:
         raise _none_scored(items)
-    lane: Lane = "interactive" if len(items.x) <= INTERACTIVE_ROWS else "bulk"
+    lane: Lane = "interactive" if m <= INTERACTIVE_ROWS else "bulk"
     parts = [
         await batcher.submit(scorer.score_tensor, rows, lane=lane, deadline=deadline, left=left)
-        for rows in ((items.x,) if len(items.x) <= batch_rows else items.x.split(batch_rows))
+        for rows in ((items.x,) if m <= batch_rows else items.x.split(batch_rows))
     ]
     heat = await heat_of_items(scorer, items.x, batcher, deadline=deadline) if explain else None
     scored = scorer.within_groups(ScoredItems.concatenate(parts), items)

@@ -175,7 +175,7 @@ def test_what_is_long_goes_to_the_worker(on_loop: Batcher) -> None:
 
     def burn(x: torch.Tensor) -> ScoredItems:
         threads.append(threading.current_thread().name)
-        until = time.thread_time() + 0.004
+        until = time.thread_time() + 0.008
         while time.thread_time() < until:
             pass
         return FakeModel().score(x)
