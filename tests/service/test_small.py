@@ -3,6 +3,7 @@
 The same request sent in chunks takes the ordinary route: its length is not announced.
 """
 
+import asyncio
 import re
 import socket
 import time
@@ -10,8 +11,12 @@ from collections.abc import Iterator
 
 import orjson
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
+from service.app import create_app
 from service.routes.score import INLINE_BYTES
+from service.routes.small import SmallJsonMiddleware
+from service.settings import Settings
 
 JSON = {"content-type": "application/json"}
 PLAIN = [{"a": 0.1, "b": 0.2, "c": 1.5, "ok": True, "site": "north"}]
@@ -133,3 +138,41 @@ def test_a_caller_that_leaves_half_way_leaves_a_working_server(server) -> None:
             time.sleep(0.05)
     assert both(server, BODIES["one row"])[0].status_code == 200
     assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "passed_on"),
+    [
+        ({b"content-length": b"2"}, b"", False),
+        (
+            {b"content-length": b"2", b"content-type": b"Application/JSON; charset=utf-8"},
+            b"model=rows&alpha=0.1",
+            False,
+        ),
+        ({}, b"", True),
+        ({b"content-length": b"2", b"content-encoding": b"gzip"}, b"", True),
+        ({b"content-length": b"2", b"content-type": b"text/csv"}, b"", True),
+        ({b"content-length": b"%d" % (INLINE_BYTES + 1)}, b"", True),
+        ({b"content-length": b"2"}, b"group=a", True),
+        ({b"content-length": b"2"}, b"explain=true", True),
+        ({b"content-length": b"2"}, b"nonsense=1", True),
+    ],
+)
+def test_what_takes_the_short_way(table_bundle, headers, query: bytes, passed_on: bool) -> None:
+    """Otherwise the tests above might compare the ordinary way with itself."""
+    went: list[str] = []
+
+    async def ordinary(scope: Scope, receive: Receive, send: Send) -> None:
+        went.append("ordinary")
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"[]"}
+
+    async def send(message: Message) -> None:
+        went.append(message["type"])
+
+    state = create_app(Settings(device="cpu"), [table_bundle]).state.elbound
+    given = {b"content-type": b"application/json", **headers}
+    scope = {"type": "http", "path": "/score", "method": "POST", "query_string": query, "headers": list(given.items())}
+    asyncio.run(SmallJsonMiddleware(ordinary, state)(scope, receive, send))
+    assert went == (["ordinary"] if passed_on else ["http.response.start", "http.response.body"])
