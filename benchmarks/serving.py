@@ -31,7 +31,7 @@ TOLERANCE = 1e-5
 TRIED = (
     "What misses its mark, and what was tried: alone, a request is its forward pass, about 117 calls of torch for 32 "
     "numbers, half of its CPU time; ranking, decoding and encoding became three to fifteen times cheaper and are no "
-    "longer what counts. At 64, of about 200 us: HTTP and routing 50, forward and ranking 40, the rest in even parts "
+    "longer what counts. At 64, of 226 us: HTTP and routing 50, forward and ranking 40, the rest in even parts "
     "decoding, parting the batch, the answer, metrics and futures. Gained there: no hop to a thread, batches of 64 "
     "instead of 22 by waiting while each turn of the event loop brings more, and a frozen garbage collector. The empty "
     "POST on plain ASGI is the stricter reading; an ordinary FastAPI route is the usual one."
@@ -274,7 +274,8 @@ def main() -> None:
         "rounds' ratios. CPU is that of the server's process tree for one request. Key check, validation and metrics "
         "are on, logs off. The empty POST is a route of the same server behind the same middleware. The naive scorer "
         "is a `def` endpoint with a pydantic body that calls `Scorer.score_tensor`, without a key, metrics, limits or "
-        "drift; scores and verdicts of all bodies were checked to be the same. Any answer but 2xx fails the run.\n\n" + TRIED,
+        "drift; scores and verdicts of all bodies were checked to be the same. Any answer but 2xx fails the run."
+        f"\n\n{TRIED}",
     )  # fmt: skip
 
 
