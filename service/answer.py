@@ -1,19 +1,31 @@
 """Scored items as the document of an answer."""
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
 from elbound.calibration.calibration import POOLED
+from elbound.scorer import Scorer
 from service.explaining import draw_heat
-from service.scoring import Answer, item_error
+from service.scoring import Answer, Terms, item_error
 
 Layout = Literal["items", "columns"]
 
 
 def answer_document(answer: Answer, layout: Layout) -> dict[str, object]:
     """The answer: model, thresholds, items (or columns) and summary."""
-    document = _header(answer)
+    document = dict(_fixed_header(answer.scorer, answer.terms))
+    if answer.discoveries is not None:
+        document["fdr"] = {
+            "level": answer.terms.fdr,
+            "resolvable": answer.discoveries.resolvable,
+            "discoveries": int(answer.discoveries.is_discovery.sum()),
+            "least_discoveries": answer.discoveries.least,
+        }
+    if answer.scorer.calibration.item_groups is not None:
+        document["groups"] = _groups(answer)
     columns = _columns(answer)
     if layout == "columns":
         document["columns"] = {**columns, "error": [item_error(answer.items, i) for i in range(answer.items.n)]}
@@ -29,15 +41,16 @@ def answer_document(answer: Answer, layout: Layout) -> dict[str, object]:
     return document
 
 
-def _header(answer: Answer) -> dict[str, object]:
-    """What holds for all items: the model, the rates, what decides, and the thresholds."""
-    scorer, calibration, terms = answer.scorer, answer.scorer.calibration, answer.terms
+@lru_cache(maxsize=64)
+def _fixed_header(scorer: Scorer, terms: Terms) -> Mapping[str, object]:
+    """What holds for all items of all uploads: the model, the rates, what decides, and the thresholds."""
+    calibration = scorer.calibration
     rate = calibration.verdict.realised_rate(terms.alpha, terms.guarantee) if calibration.held_out else None
-    document: dict[str, object] = {
+    return {
         "model": {"name": scorer.name, "version": scorer.version},
         "alpha": terms.alpha,
         "guarantee": terms.guarantee,
-        "decided_by": answer.decided_by,
+        "decided_by": terms.decided_by,
         "n_calibration": calibration.n,
         "resolvable": calibration.verdict.rank(terms.alpha, terms.guarantee) > 0,
         "smallest_alpha": calibration.verdict.smallest_alpha_with(terms.guarantee),
@@ -54,16 +67,6 @@ def _header(answer: Answer) -> dict[str, object]:
             for name, calibrator in calibration.by_score.items()
         },
     }
-    if answer.discoveries is not None:
-        document["fdr"] = {
-            "level": terms.fdr,
-            "resolvable": answer.discoveries.resolvable,
-            "discoveries": int(answer.discoveries.is_discovery.sum()),
-            "least_discoveries": answer.discoveries.least,
-        }
-    if calibration.item_groups is not None:
-        document["groups"] = _groups(answer)
-    return document
 
 
 def _groups(answer: Answer) -> dict[str, object]:
@@ -91,7 +94,6 @@ def _groups(answer: Answer) -> dict[str, object]:
 def _columns(answer: Answer) -> dict[str, object]:
     """One list a field, as long as the upload; null where an item has an error."""
     items, scored, decisions = answer.items, answer.scored, answer.decisions
-    loudest = answer.scorer.calibration.rule.fired(scored.scores)
 
     def spread(values: list[object]) -> list[object]:
         if len(values) == items.n:
@@ -102,6 +104,9 @@ def _columns(answer: Answer) -> dict[str, object]:
         return whole
 
     is_anomaly = answer.is_anomaly.tolist()
+    loudest: list[str] = []
+    if answer.heat is not None or any(is_anomaly):
+        loudest = answer.scorer.calibration.rule.fired(scored.scores)
     severity = [None if value != value else value for value in decisions.severity.tolist()]
     columns: dict[str, object] = {
         "index": list(range(items.n)),
@@ -110,7 +115,7 @@ def _columns(answer: Answer) -> dict[str, object]:
         "p_value": spread(scored.p_value.tolist()),
         "severity": spread(severity),
         "score": spread(scored.score.tolist()),
-        "fired": spread([name if odd else None for name, odd in zip(loudest, is_anomaly, strict=True)]),
+        "fired": spread([name if odd else None for name, odd in zip(loudest or is_anomaly, is_anomaly, strict=True)]),
         "scores": {
             name: {"value": spread(values.tolist()), "p_value": spread(scored.p_values[name].tolist())}
             for name, values in scored.scores.items()

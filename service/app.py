@@ -1,7 +1,10 @@
 """The application: routes, middleware and error handlers, in order."""
 
 import asyncio
+import gc
 import math
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +16,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 
 from elbound import __version__
+from elbound.device import choose_device
 from elbound.errors import ElboundError
 from service.auth import KeyMiddleware
 from service.batcher import Batcher
@@ -21,6 +25,7 @@ from service.errors import on_disconnect, on_elbound_error, on_http_error, on_un
 from service.examples import request_body
 from service.metrics import Metrics, MetricsMiddleware
 from service.routes import drift, health, models, score
+from service.routes.small import SmallJsonMiddleware
 from service.settings import Settings
 from service.state import State
 
@@ -32,7 +37,9 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> FastAPI:
         max_queue_rows=settings.max_queue_rows,
         max_queue_bytes=settings.max_queue_bytes,
         batch_rows=settings.batch_rows,
+        short_on_loop=choose_device(settings.device).type == "cpu",
         on_batch=metrics.observe_batch,
+        on_fault=lambda: os.kill(os.getpid(), signal.SIGTERM),
     )
     state = State(settings, metrics, batcher, DriftMonitor(settings.state_dir))
     for path in bundles:
@@ -51,6 +58,7 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> FastAPI:
         middleware=[
             Middleware(MetricsMiddleware, metrics=metrics),
             Middleware(KeyMiddleware, api_key=settings.api_key),
+            Middleware(SmallJsonMiddleware, state=state),
         ],
         exception_handlers={
             ElboundError: on_elbound_error,
@@ -75,9 +83,12 @@ def _lifespan(state: State) -> Callable[[FastAPI], Any]:
             await state.batcher.submit(scorer.score_tensor, scorer.golden, lane="bulk", deadline=math.inf)
         stopping = asyncio.Event()
         keeper = asyncio.create_task(state.drift.keep(stopping))
+        gc.collect()
+        gc.freeze()  # or the collector walks over all of torch again and again: 40 % of a small request
         state.loaded = True
         yield
         state.loaded = False
+        gc.unfreeze()
         state.batcher.stop()
         stopping.set()
         await keeper

@@ -1,56 +1,36 @@
 """The queue in front of the device: bounded, without a timer, one worker thread.
 
 Whatever waits when the device is free becomes the next batch. Jobs with the same `run` are joined; each gets its
-own rows back, sliced by the offsets at which they were joined, before the caller's future completes. No HTTP here
-and no torch.nn.
+own rows back, sliced by the offsets at which they were joined, before the caller's future completes. On a CPU, jobs
+submitted in turns of the event loop that follow each other are run there while that is short: the way to the worker and
+back costs more.
+No HTTP here and no torch.nn.
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from service.errors import DeadlineExceeded, Overloaded
-
-Lane = Literal["interactive", "bulk"]
+from service.errors import DeadlineExceeded, DeviceFault, Overloaded
+from service.jobs import Job, Lane, Left, Outcome, Rows, Run, deliver
 
 BULK_SHARE = 4
 """While both lanes wait, every fourth batch is bulk, and never two in a row."""
+SHORT_ROWS = 256
+SHORT_SECONDS = 0.004
+"""What the jobs of one turn may keep the event loop; measured in CPU time, so that a busy machine changes nothing."""
+SMOOTHING = 1 / 8
 
-
-class Rows(Protocol):
-    """What a run answers: something for each row, which can be parted."""
-
-    def part(self, start: int, stop: int) -> "Rows":
-        """The answer for the rows from `start` to `stop`."""
-
-
-Run = Callable[[Tensor], Rows]
 R = TypeVar("R", bound=Rows)
-
-
-@dataclass(eq=False)
-class Job:
-    """Rows of one caller for one `run`, joined up to `batch_rows`; `deadline` is on the monotonic clock, in seconds."""
-
-    run: Run
-    x: Tensor
-    lane: Lane
-    deadline: float
-    batch_rows: int
-    future: "asyncio.Future[Rows]"
-    loop: asyncio.AbstractEventLoop
-    queued: float = field(default_factory=time.monotonic)
-
-    @property
-    def size(self) -> int:
-        return self.x.nbytes
+logger = logging.getLogger("elbound")
 
 
 @dataclass(frozen=True)
@@ -63,7 +43,7 @@ class BatchRecord:
 
 
 class Batcher:
-    """One device worker for all models of the process."""
+    """One device worker for all models of the process; `short_on_loop` says that the device is the CPU."""
 
     def __init__(
         self,
@@ -71,18 +51,27 @@ class Batcher:
         max_queue_rows: int,
         max_queue_bytes: int,
         batch_rows: int,
+        short_on_loop: bool = False,
         on_batch: Callable[[BatchRecord], None] = lambda _: None,
+        on_fault: Callable[[], None] = lambda: None,
     ) -> None:
         self.max_queue_rows = max_queue_rows
         self.max_queue_bytes = max_queue_bytes
         self.batch_rows = batch_rows
+        self.short_on_loop = short_on_loop
         self.on_batch = on_batch
+        self.on_fault = on_fault
         self.lanes: dict[Lane, deque[Job]] = {"interactive": deque(), "bulk": deque()}
         self.waiting_rows = 0
         self.waiting_bytes = 0
         self.turn = 0
+        self.arrived: deque[Job] = deque()
+        """What this turn of the event loop has brought."""
+        self.cpu_seconds: dict[tuple[Run, int], float] = {}
+        """Of batches of a run with up to 2^i rows."""
         self.changed = threading.Condition()
         self.stopping = False
+        self.faulty = False
         self.worker = threading.Thread(target=self._work, name="elbound-device", daemon=True)
 
     def start(self) -> None:
@@ -90,6 +79,8 @@ class Batcher:
 
     def stop(self) -> None:
         """Finish what waits, then end the worker."""
+        arrived, self.arrived = self.arrived, deque()
+        self._enqueue([job for job in arrived if not job.loop.is_closed()])
         with self.changed:
             self.stopping = True
             self.changed.notify()
@@ -97,27 +88,80 @@ class Batcher:
 
     @property
     def alive(self) -> bool:
-        return self.worker.is_alive()
+        return self.worker.is_alive() and not self.faulty
 
     async def submit(
-        self, run: Callable[[Tensor], R], x: Tensor, *, lane: Lane, deadline: float, batch_rows: int | None = None
+        self,
+        run: Callable[[Tensor], R],
+        x: Tensor,
+        *,
+        lane: Lane,
+        deadline: float,
+        batch_rows: int | None = None,
+        left: Left | None = None,
     ) -> R:
         """What `run` answers for the rows of `x`, joined with others to at most `batch_rows`.
 
-        By default that is the batcher's own limit. Raises Overloaded at once, DeadlineExceeded, or what `run` raises.
+        By default that is the batcher's own limit. `left` ends when the caller has left; it is asked once the job has
+        waited some milliseconds. Raises Overloaded at once, DeadlineExceeded, CallerLeft, or what `run` raises.
         """
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-        job = Job(run, x, lane, deadline, batch_rows or self.batch_rows, future, loop)
+        job = Job(run, x, lane, deadline, batch_rows or self.batch_rows, asyncio.get_running_loop(), left)
+        self._admit(job)
+        if self.short_on_loop and lane == "interactive" and job.rows <= SHORT_ROWS:
+            if not self.arrived or self.arrived[-1].loop is not job.loop:
+                job.loop.call_soon(self._end_turn, 0)
+            self.arrived.append(job)
+        else:
+            self._enqueue([job])
+        try:
+            result: R = await job.future
+        finally:
+            job.stop_watching()
+        return result
+
+    def _admit(self, job: Job) -> None:
         with self.changed:
-            rows, size = self.waiting_rows + len(x), self.waiting_bytes + job.size
+            if self.faulty:
+                raise _device_fault()
+            rows, size = self.waiting_rows + job.rows, self.waiting_bytes + job.size
             if self.stopping or (self.waiting_rows and (rows > self.max_queue_rows or size > self.max_queue_bytes)):
                 raise Overloaded(f"{self.waiting_rows:,} items wait for the device already; try again shortly")
             self.waiting_rows, self.waiting_bytes = rows, size
-            self.lanes[lane].append(job)
+
+    def _release(self, jobs: Sequence[Job]) -> None:
+        """What waits no longer; `changed` is held."""
+        self.waiting_rows -= sum(job.rows for job in jobs)
+        self.waiting_bytes -= sum(job.size for job in jobs)
+
+    def _enqueue(self, jobs: Sequence[Job]) -> None:
+        """To the worker; called in the event loop, which looks after jobs that wait long."""
+        with self.changed:
+            if self.faulty:
+                self._release(jobs)
+                deliver([(job, _device_fault()) for job in jobs], on_loop=True)
+                return
+            for job in jobs:
+                job.watch_later()
+                self.lanes[job.lane].append(job)
             self.changed.notify()
-        result: R = await future
-        return result
+
+    def _end_turn(self, before: int) -> None:
+        """Run here what is short, send the rest to the worker; first look once more while each turn brings more."""
+        if self.arrived and before < len(self.arrived) < SHORT_ROWS:
+            self.arrived[-1].loop.call_soon(self._end_turn, len(self.arrived))
+            return
+        arrived, self.arrived = self.arrived, deque()
+        left = SHORT_SECONDS
+        while arrived:
+            batch = _take(arrived)
+            expected = self.cpu_seconds.get(_cost_of(batch), SHORT_SECONDS)
+            if expected < left and not self.lanes["interactive"]:
+                left -= expected
+                with self.changed:
+                    self._release(batch)
+                self._score(batch, on_loop=True)
+            else:
+                self._enqueue(batch)
 
     def _work(self) -> None:
         torch.set_num_threads(1)  # of this thread: large batches are spread over the cores chunk by chunk
@@ -132,19 +176,8 @@ class Batcher:
                     return []
                 self.changed.wait()
             lane = self._choose_lane()
-            first = lane.popleft()
-            batch, rows = [first], len(first.x)
-            others: deque[Job] = deque()
-            while lane and rows < first.batch_rows:
-                job = lane.popleft()
-                if job.run == first.run and rows + len(job.x) <= first.batch_rows:
-                    batch.append(job)
-                    rows += len(job.x)
-                else:
-                    others.append(job)
-            lane.extendleft(reversed(others))
-            self.waiting_rows -= rows
-            self.waiting_bytes -= sum(job.size for job in batch)
+            batch = _take(lane)
+            self._release(batch)
             return batch
 
     def _choose_lane(self) -> deque[Job]:
@@ -156,53 +189,108 @@ class Batcher:
             self.turn = 0  # whoever comes meanwhile waits for this one and for no second
         return interactive or bulk
 
-    def _score(self, batch: list[Job]) -> None:
+    def _score(self, batch: Sequence[Job], *, on_loop: bool = False) -> None:
         """Score what is still wanted; where a joined batch fails, each job is tried once by itself."""
-        now = time.monotonic()
-        wanted = []
-        for job in batch:
-            if job.deadline < now:
-                self._finish(job, DeadlineExceeded("the request waited longer than its deadline"))
-            elif not job.future.cancelled():
-                wanted.append(job)
-        if not wanted:
-            return
-        try:
-            results = self._run_joined(wanted)
-        except Exception as error:
-            if len(wanted) == 1:
-                self._finish(wanted[0], error)
-                return
-            for job in wanted:
+        now, cpu = time.monotonic(), time.thread_time()
+        wanted, outcomes = _still_wanted(batch, now)
+        results: list[Rows] | None = None
+        if wanted:
+            try:
+                results = _run_joined(wanted)
+            except torch.AcceleratorError:
+                self._fail()
+                outcomes += [(job, _device_fault()) for job in wanted]
+            except Exception as error:
+                if len(wanted) == 1:
+                    outcomes.append((wanted[0], error))
+                else:
+                    self._retry(wanted, on_loop=on_loop)
+        if results is not None:
+            outcomes += zip(wanted, results, strict=True)
+            self._learn(wanted, time.thread_time() - cpu)
+        deliver(outcomes, on_loop=on_loop)
+        if results is not None:
+            rows = sum(job.rows for job in wanted)
+            self.on_batch(BatchRecord(rows, [now - job.queued for job in wanted], time.monotonic() - now))
+
+    def _retry(self, jobs: Sequence[Job], *, on_loop: bool) -> None:
+        """Each job by itself, on the worker: one after the other they would keep the event loop."""
+        if not on_loop:
+            for job in jobs:
                 self._score([job])
             return
-        record = BatchRecord(
-            sum(len(job.x) for job in wanted), [now - job.queued for job in wanted], time.monotonic() - now
-        )
-        for job, result in zip(wanted, results, strict=True):
-            self._finish(job, result)
-        self.on_batch(record)
+        with self.changed:
+            for job in jobs:
+                job.alone = True
+            self.waiting_rows += sum(job.rows for job in jobs)
+            self.waiting_bytes += sum(job.size for job in jobs)
+        self._enqueue(jobs)
 
-    @staticmethod
-    def _run_joined(jobs: list[Job]) -> list[Rows]:
-        if len(jobs) == 1:
-            return [jobs[0].run(jobs[0].x)]
-        joined = jobs[0].run(torch.cat([job.x for job in jobs]))
-        results, start = [], 0
-        for job in jobs:
-            results.append(joined.part(start, start + len(job.x)))
-            start += len(job.x)
-        return results
+    def _learn(self, batch: Sequence[Job], seconds: float) -> None:
+        if self.short_on_loop and batch[0].lane == "interactive":
+            cost = _cost_of(batch)
+            known = self.cpu_seconds.get(cost, seconds)
+            self.cpu_seconds[cost] = known + SMOOTHING * (seconds - known)
 
-    @staticmethod
-    def _finish(job: Job, outcome: Rows | Exception) -> None:
-        def settle() -> None:
-            if job.future.done():
-                return
-            if isinstance(outcome, Exception):
-                job.future.set_exception(outcome)
-            else:
-                job.future.set_result(outcome)
+    def _fail(self) -> None:
+        """The device computes nothing any more: nobody is admitted, who waits is told, the process is to end."""
+        with self.changed:
+            self.faulty = self.stopping = True
+            waiting = [job for lane in self.lanes.values() for job in lane]
+            for lane in self.lanes.values():
+                lane.clear()
+            self._release(waiting)
+        logger.exception("the device has failed")
+        deliver([(job, _device_fault()) for job in waiting], on_loop=False)
+        self.on_fault()
 
-        if not job.loop.is_closed():
-            job.loop.call_soon_threadsafe(settle)
+
+def _take(jobs: deque[Job]) -> list[Job]:
+    """The first of `jobs` and what can be run with it, in their order; who has left joins for nothing."""
+    first = jobs.popleft()
+    batch, rows = [first], first.rows
+    others: deque[Job] = deque()
+    while jobs and rows < first.batch_rows and not first.alone:
+        job = jobs.popleft()
+        wanted = 0 if job.future.done() else job.rows
+        if job.run == first.run and not job.alone and rows + wanted <= first.batch_rows:
+            batch.append(job)
+            rows += wanted
+        else:
+            others.append(job)
+    jobs.extendleft(reversed(others))
+    return batch
+
+
+def _device_fault() -> DeviceFault:
+    return DeviceFault("the device has failed; this process ends")
+
+
+def _cost_of(batch: Sequence[Job]) -> tuple[Run, int]:
+    """Batches that cost about the same: those of one run with up to the same power of two of rows."""
+    return batch[0].run, sum(job.rows for job in batch).bit_length()
+
+
+def _still_wanted(batch: Sequence[Job], now: float) -> tuple[list[Job], list[tuple[Job, Outcome]]]:
+    """Jobs whose caller still waits, and the outcome of those whose deadline has passed."""
+    wanted: list[Job] = []
+    late: list[tuple[Job, Outcome]] = []
+    for job in batch:
+        if job.future.done():
+            continue
+        if job.deadline < now:
+            late.append((job, DeadlineExceeded("the request waited longer than its deadline")))
+        else:
+            wanted.append(job)
+    return wanted, late
+
+
+def _run_joined(jobs: Sequence[Job]) -> list[Rows]:
+    if len(jobs) == 1:
+        return [jobs[0].run(jobs[0].x)]
+    joined = jobs[0].run(torch.cat([job.x for job in jobs]))
+    results, start = [], 0
+    for job in jobs:
+        results.append(joined.part(start, start + job.rows))
+        start += job.rows
+    return results

@@ -60,6 +60,18 @@ class DeadlineExceeded(ElboundError):
     default_code = "deadline_exceeded"
 
 
+class CallerLeft(ElboundError):
+    """The caller hung up while its items waited: nobody reads this."""
+
+    default_code = "client_disconnected"
+
+
+class DeviceFault(ElboundError):
+    """The device has failed for good; the process ends, and another one may answer."""
+
+    default_code = "device_fault"
+
+
 class ModelNotFound(ElboundError):
     """No model of that name is served here."""
 
@@ -111,6 +123,8 @@ STATUS: dict[type[ElboundError], int] = {
     HeadersTooLarge: 431,
     RequestTimeout: 408,
     DeadlineExceeded: 504,
+    CallerLeft: 400,
+    DeviceFault: 503,
     ModelNotFound: 404,
     ModelRequired: 400,
     Unauthorized: 401,

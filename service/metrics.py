@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from elbound.calibration.calibration import ScoredItems
+from elbound.calibration.calibration import Decisions, ScoredItems
 from elbound.data.items import TensorItems
 from elbound.scorer import Scorer
 from service.batcher import BatchRecord
@@ -23,6 +23,8 @@ MODEL = ("model_name", "model_version")
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 P_VALUE_EDGES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+STAGES = ("decode", "queue", "infer", "postprocess")
+WAITING_UPLOADS = 256
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -92,6 +94,8 @@ class Metrics:
             "elbound_device_memory_bytes", "Memory that torch holds on a GPU.", ("device",), registry=registry
         )
         self.queue_depth = Gauge("elbound_queue_depth", "Items that wait for the device.", registry=registry)
+        self.stages = {name: self.stage_seconds.labels(name) for name in STAGES}
+        self.answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def add_model(self, scorer: Scorer) -> None:
         """Start the series of a loaded model, counters at zero, so that rates exist from the first scrape."""
@@ -120,12 +124,14 @@ class Metrics:
         for column, count in items.unseen.items():
             self.unseen.labels(*labels, column).inc(count)
 
-    def observe_scores(self, scorer: Scorer, scored: ScoredItems) -> None:
-        """Count verdicts at the bundle's alpha and guarantee, whatever the request asked for."""
+    def observe_scores(self, scorer: Scorer, scored: ScoredItems, decisions: Decisions) -> None:
+        """Count `decisions`, those at the bundle's alpha and guarantee, whatever the request asked for."""
         labels = (scorer.name, scorer.version)
-        anomalies = int(scorer.decide(scored).is_anomaly.sum())
-        self.items.labels(*labels, "anomaly").inc(anomalies)
-        self.items.labels(*labels, "normal").inc(len(scored) - anomalies)
+        anomalies = int(np.count_nonzero(decisions.is_anomaly))
+        if anomalies:
+            self.items.labels(*labels, "anomaly").inc(anomalies)
+        if anomalies < len(scored):
+            self.items.labels(*labels, "normal").inc(len(scored) - anomalies)
         self.p_values.add(labels, scored.p_value)
 
     def count_refused(self, status: int) -> None:
@@ -134,18 +140,22 @@ class Metrics:
 
     def observe_batch(self, batch: BatchRecord) -> None:
         self.batch_items.observe(batch.rows)
-        self.stage_seconds.labels("infer").observe(batch.seconds)
+        self.stages["infer"].observe(batch.seconds)
         for wait in batch.waits:
-            self.stage_seconds.labels("queue").observe(wait)
+            self.stages["queue"].observe(wait)
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count and time an answer; `route` is a template and `method` a known one."""
+        found = self.answered.get((route, method, status))
+        if found is None:
+            found = self.requests.labels(route, method, str(status)), self.request_seconds.labels(route)
+            self.answered[route, method, status] = found
+        found[0].inc()
+        found[1].observe(seconds)
+
+    def stage(self, name: str) -> "Stage":
         """Time a stage: decode (bytes to event tensor) or postprocess (scores to the answer)."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.stage_seconds.labels(name).observe(time.perf_counter() - started)
+        return Stage(self.stages[name])
 
     def render(self) -> bytes:
         return generate_latest(self.registry)
@@ -180,8 +190,20 @@ class MetricsMiddleware:
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             method = scope["method"] if scope["method"] in METHODS else "other"
-            self.metrics.requests.labels(route, method, str(status)).inc()
-            self.metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
+            self.metrics.observe_request(route, method, status, time.perf_counter() - started)
+
+
+class Stage:
+    """The time between entering and leaving, in a histogram."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        self.histogram = histogram
+
+    def __enter__(self) -> None:
+        self.started = time.perf_counter()
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.histogram.observe(time.perf_counter() - self.started)
 
 
 class PValues(Collector):
@@ -194,14 +216,25 @@ class PValues(Collector):
         self.edges = np.array(P_VALUE_EDGES)
         self.counts: dict[tuple[str, str], np.ndarray] = {}
         self.sums: dict[tuple[str, str], float] = {}
+        self.waiting: dict[tuple[str, str], list[np.ndarray]] = {}
 
     def add(self, model: tuple[str, str], values: np.ndarray) -> None:
+        """Keep a few `values` until `WAITING_UPLOADS` uploads are there or somebody looks: together they cost less."""
+        waiting = self.waiting.setdefault(model, [])
+        waiting.append(values.copy())
+        if len(waiting) >= WAITING_UPLOADS or len(values) >= WAITING_UPLOADS:
+            self._count(model)
+
+    def _count(self, model: tuple[str, str]) -> None:
+        values = np.concatenate(self.waiting.pop(model))
         places = np.searchsorted(self.edges, values, side="left")
         counts = np.bincount(places, minlength=len(self.edges))
         self.counts[model] = self.counts.get(model, np.zeros(len(self.edges))) + counts
         self.sums[model] = self.sums.get(model, 0.0) + float(values.sum())
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
+        for model in list(self.waiting):
+            self._count(model)
         family = HistogramMetricFamily("elbound_p_value", "Verdict p-values: flat while all is normal.", labels=MODEL)
         for model, counts in self.counts.items():
             steps = zip(P_VALUE_EDGES, np.cumsum(counts), strict=True)

@@ -1,6 +1,5 @@
 """From event tensors to scored items: the one function between any transport and the device."""
 
-import time
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,9 +11,10 @@ from elbound.calibration.fdr import Discoveries, check_level, discover
 from elbound.data.items import TensorItems
 from elbound.errors import ConfigError
 from elbound.scorer import Scorer
-from service.batcher import Batcher, Lane
+from service.batcher import Batcher
 from service.errors import NoItemScored
 from service.explaining import heat_of_items
+from service.jobs import Lane, Left
 
 INTERACTIVE_ROWS = 256
 """Uploads up to this size wait in the interactive lane."""
@@ -51,6 +51,13 @@ class Terms:
             check_guarantee(guarantee)
         return cls(scorer.alpha if alpha is None else check_alpha(alpha), guarantee, fdr)
 
+    @property
+    def decided_by(self) -> str:
+        """What `is_anomaly` follows."""
+        if self.fdr is not None:
+            return "fdr"
+        return "p_value" if self.guarantee is None else "conditional_p_value"
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -79,10 +86,11 @@ class Answer:
         return self.decisions.is_anomaly if self.discoveries is None else self.discoveries.is_discovery
 
     @property
-    def decided_by(self) -> str:
-        if self.discoveries is not None:
-            return "fdr"
-        return "p_value" if self.terms.guarantee is None else "conditional_p_value"
+    def own_decisions(self) -> Decisions:
+        """At the bundle's own alpha and guarantee."""
+        if (self.terms.alpha, self.terms.guarantee) == (self.scorer.alpha, self.scorer.guarantee):
+            return self.decisions
+        return self.scorer.decide(self.scored)
 
 
 async def score_items(
@@ -91,21 +99,23 @@ async def score_items(
     batcher: Batcher,
     *,
     terms: Terms,
-    deadline_ms: int,
+    deadline: float,
     batch_rows: int,
     explain: bool = False,
+    left: Left | None = None,
 ) -> Answer:
     """Score through the queue, large uploads slice by slice so that nobody waits behind all of one; explain if asked.
 
-    Raises Overloaded, DeadlineExceeded, NoItemScored.
+    `deadline` is on the monotonic clock; `left` ends when the caller has left. Raises Overloaded, DeadlineExceeded,
+    CallerLeft, NoItemScored.
     """
-    if len(items.x) == 0:
+    m = items.x.shape[0]
+    if m == 0:
         raise _none_scored(items)
-    lane: Lane = "interactive" if len(items.x) <= INTERACTIVE_ROWS else "bulk"
-    deadline = time.monotonic() + deadline_ms / 1000
+    lane: Lane = "interactive" if m <= INTERACTIVE_ROWS else "bulk"
     parts = [
-        await batcher.submit(scorer.score_tensor, rows, lane=lane, deadline=deadline)
-        for rows in items.x.split(batch_rows)
+        await batcher.submit(scorer.score_tensor, rows, lane=lane, deadline=deadline, left=left)
+        for rows in ((items.x,) if m <= batch_rows else items.x.split(batch_rows))
     ]
     heat = await heat_of_items(scorer, items.x, batcher, deadline=deadline) if explain else None
     scored = scorer.within_groups(ScoredItems.concatenate(parts), items)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from elbound.calibration.conformal import ConformalCalibrator, spread_of
+from elbound.calibration.conformal import ConformalCalibrator, quantise_above, spread_of
 from elbound.calibration.fusion import Groups, VerdictRule, build_rule
 
 POOLED = -1
@@ -19,7 +19,8 @@ LEAST_GROUP_ITEMS = 20
 class ScoredItems:
     """Scores of `n` items: raw by name, their p-values by name, the verdict's score and p-value, all `(n,)`.
 
-    `group` is the number of the calibration group that ranked each item, `POOLED` for all items together.
+    `group` is the number of the calibration group that ranked each item, `POOLED` for all items together; `on_grid` is
+    the verdict's score as it was ranked there, `count` how many calibration scores are at least as large.
     """
 
     scores: dict[str, np.ndarray]
@@ -27,6 +28,8 @@ class ScoredItems:
     score: np.ndarray
     p_value: np.ndarray
     group: np.ndarray
+    on_grid: np.ndarray
+    count: np.ndarray
 
     def __len__(self) -> int:
         return len(self.score)
@@ -43,6 +46,8 @@ class ScoredItems:
             np.concatenate([part.score for part in parts]),
             np.concatenate([part.p_value for part in parts]),
             np.concatenate([part.group for part in parts]),
+            np.concatenate([part.on_grid for part in parts]),
+            np.concatenate([part.count for part in parts]),
         )
 
     def part(self, start: int, stop: int) -> "ScoredItems":
@@ -53,6 +58,8 @@ class ScoredItems:
             self.score[start:stop],
             self.p_value[start:stop],
             self.group[start:stop],
+            self.on_grid[start:stop],
+            self.count[start:stop],
         )
 
 
@@ -113,6 +120,33 @@ class Ranking:
     def __init__(self, scores: Mapping[str, np.ndarray], verdict: np.ndarray, spreads: Mapping[str, float]) -> None:
         self.by_score = {name: ConformalCalibrator(values, spread=spreads[name]) for name, values in scores.items()}
         self.verdict = ConformalCalibrator(verdict, spread=spreads[""])
+        self.calibrators = (*self.by_score.values(), self.verdict)
+        self.least = np.array([[calibrator.least] for calibrator in self.calibrators])
+
+    def rank(self, scores: Mapping[str, np.ndarray], verdict: np.ndarray, group: int) -> ScoredItems:
+        """The items of `scores` and of the `verdict`'s score `(n,)`, ranked as the group of that number."""
+        on_grid = quantise_above(np.array([*(scores[name] for name in self.by_score), verdict]), self.least)
+        counts = [own.count_on_grid(row) for own, row in zip(self.calibrators, on_grid, strict=True)]
+        p_values = self.verdict.p_values_of_counts(np.array(counts))
+        return ScoredItems(
+            scores=dict(scores),
+            p_values=dict(zip(self.by_score, p_values, strict=False)),
+            score=verdict,
+            p_value=p_values[-1],
+            group=np.full(len(verdict), group),
+            on_grid=on_grid[-1],
+            count=counts[-1],
+        )
+
+    def decide(self, on_grid: np.ndarray, count: np.ndarray, alpha: float, guarantee: float | None) -> Decisions:
+        """What follows for items whose verdict's score and count these are, `(n,)` each."""
+        verdict = self.verdict
+        severity = verdict.severity_on_grid(on_grid, alpha, guarantee)
+        return Decisions(
+            verdict.are_anomalies(count, alpha, guarantee),
+            np.full(len(count), np.nan) if severity is None else severity,
+            None if guarantee is None else verdict.conditional_p_values_of_counts(count, guarantee),
+        )
 
 
 class Calibration:
@@ -171,14 +205,7 @@ class Calibration:
 
     def judge(self, scores: Mapping[str, np.ndarray]) -> ScoredItems:
         """p-values for each score and for the verdict, among all calibration items."""
-        verdict = self.rule.combine(scores)
-        return ScoredItems(
-            scores=dict(scores),
-            p_values={name: self.by_score[name].p_values(scores[name]) for name in self.names},
-            score=verdict,
-            p_value=self.verdict.p_values(verdict),
-            group=np.full(len(verdict), POOLED),
-        )
+        return self.pooled.rank(scores, self.rule.combine(scores), POOLED)
 
     def judge_by_group(self, scored: ScoredItems, labels: Sequence[str | None]) -> ScoredItems:
         """The same items, each ranked within its own group where that was large enough to be calibrated."""
@@ -186,13 +213,15 @@ class Calibration:
             return scored
         group = numbers_of(labels, self.item_groups.names)
         p_values = {name: values.copy() for name, values in scored.p_values.items()}
-        p_value = scored.p_value.copy()
+        p_value, on_grid, count = scored.p_value.copy(), scored.on_grid.copy(), scored.count.copy()
         for number in np.unique(group[group != POOLED]).tolist():
-            own, ranking = group == number, self.by_group[number]
-            p_value[own] = ranking.verdict.p_values(scored.score[own])
+            own = group == number
+            scores = {name: values[own] for name, values in scored.scores.items()}
+            within = self.by_group[number].rank(scores, scored.score[own], number)
+            p_value[own], on_grid[own], count[own] = within.p_value, within.on_grid, within.count
             for name, values in p_values.items():
-                values[own] = ranking.by_score[name].p_values(scored.scores[name][own])
-        return replace(scored, p_values=p_values, p_value=p_value, group=group)
+                values[own] = within.p_values[name]
+        return replace(scored, p_values=p_values, p_value=p_value, group=group, on_grid=on_grid, count=count)
 
     def ranking(self, group: int) -> Ranking:
         """The calibrators of a group by its number, or of all items together."""
@@ -200,16 +229,15 @@ class Calibration:
 
     def decide(self, scored: ScoredItems, alpha: float, guarantee: float | None = None) -> Decisions:
         """Which items are anomalies at `alpha`, each by the calibrators that ranked it, and how far they are."""
+        if self.item_groups is None:
+            return self.pooled.decide(scored.on_grid, scored.count, alpha, guarantee)
         is_anomaly = np.zeros(len(scored), dtype=bool)
         severity = np.full(len(scored), np.nan)
         conditional = np.ones(len(scored)) if guarantee is not None else None
         for number in np.unique(scored.group).tolist():
-            own, verdict = scored.group == number, self.ranking(number).verdict
-            scores = scored.score[own]
-            is_anomaly[own] = verdict.is_anomaly(scores, alpha, guarantee)
-            found = verdict.severity(scores, alpha, guarantee)
-            if found is not None:
-                severity[own] = found
-            if conditional is not None and guarantee is not None:
-                conditional[own] = verdict.conditional_p_values(scores, guarantee)
+            own = scored.group == number
+            found = self.ranking(number).decide(scored.on_grid[own], scored.count[own], alpha, guarantee)
+            is_anomaly[own], severity[own] = found.is_anomaly, found.severity
+            if conditional is not None:
+                conditional[own] = found.conditional_p_value
         return Decisions(is_anomaly, severity, conditional)

@@ -19,8 +19,16 @@ def quantise(scores: np.ndarray, spread: float) -> np.ndarray:
     The same item's score differs in its last bits between batch shapes; rounding both sides makes ranks
     robust to that. Monotone, so that no order is reversed. Infinity stays.
     """
-    scores = np.asarray(scores, dtype=np.float64)
-    least = math.frexp(spread)[1] if spread > 0 and math.isfinite(spread) else -1000
+    return quantise_above(np.asarray(scores, dtype=np.float64), least_exponent(spread))
+
+
+def least_exponent(spread: float) -> int:
+    """The binary exponent of the smallest size that counts."""
+    return math.frexp(spread)[1] if spread > 0 and math.isfinite(spread) else -1000
+
+
+def quantise_above(scores: np.ndarray, least: int | np.ndarray) -> np.ndarray:
+    """`quantise` for scores in float64 with its exponents at least `least`, which may be one for each score."""
     with np.errstate(invalid="ignore", over="ignore"):
         exponent = np.maximum(np.frexp(scores)[1], least) - QUANTUM_BITS
         return np.where(np.isfinite(scores), np.ldexp(np.rint(np.ldexp(scores, -exponent)), exponent), scores)
@@ -66,6 +74,7 @@ class ConformalCalibrator:
         self.sorted_scores = np.sort(self.on_grid(calibration_scores))
         self.n = len(self.sorted_scores)
         self.median = float(np.median(self.sorted_scores))
+        self.least = least_exponent(spread)
 
     @property
     def smallest_alpha(self) -> float:
@@ -81,13 +90,22 @@ class ConformalCalibrator:
         return quantise(scores, self.spread)
 
     def count_at_least(self, scores: np.ndarray) -> np.ndarray:
-        """#{calibration score >= score} for each score, `(m,)` integers."""
-        return self.n - np.searchsorted(self.sorted_scores, self.on_grid(scores), side="left")
+        """#{calibration score >= score} for each score, `(m,)` integers; one that is not a number is above all."""
+        return self.count_on_grid(self.on_grid(scores))
+
+    def count_on_grid(self, on_grid: np.ndarray) -> np.ndarray:
+        """The same for scores that are on the grid already."""
+        above = np.where(np.isnan(on_grid), np.inf, on_grid)
+        return self.n - self.sorted_scores.searchsorted(above, side="left")
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
         """`(m,)` in [1 / (n + 1), 1]; a score that is not a number is as anomalous as can be."""
-        scores = np.where(np.isnan(scores), np.inf, scores)
-        return (1 + self.count_at_least(scores)) / (self.n + 1)
+        return self.p_values_of_counts(self.count_at_least(scores))
+
+    def p_values_of_counts(self, counts: np.ndarray) -> np.ndarray:
+        """The same for what `count_at_least` found."""
+        p_values: np.ndarray = (1 + counts) / (self.n + 1)
+        return p_values
 
     def conditional_p_values(self, scores: np.ndarray, guarantee: float) -> np.ndarray:
         """Calibration-conditional p-values, `(m,)` in (0, 1].
@@ -97,8 +115,11 @@ class ConformalCalibrator:
         scores at least as large, the rate of the threshold that this score just passes. Bates, Candes, Lei, Romano
         and Sesia, Testing for outliers with conformal p-values, 2023 (pointwise, not for all alphas at once).
         """
-        scores = np.where(np.isnan(scores), np.inf, scores)
-        return _guaranteed_p_values(self.count_at_least(scores), self.n, guarantee)
+        return self.conditional_p_values_of_counts(self.count_at_least(scores), guarantee)
+
+    def conditional_p_values_of_counts(self, counts: np.ndarray, guarantee: float) -> np.ndarray:
+        """The same for what `count_at_least` found."""
+        return _guaranteed_p_values(counts, self.n, guarantee)
 
     def rank(self, alpha: float, guarantee: float | None = None) -> int:
         """k: a score among or above the k largest is an anomaly.
@@ -108,7 +129,7 @@ class ConformalCalibrator:
         """
         if guarantee is not None:
             return _guaranteed_rank(self.n, float(alpha), float(guarantee))
-        return math.floor(Fraction(repr(float(alpha))) * (self.n + 1))
+        return _rank(self.n, float(alpha))
 
     def threshold(self, alpha: float, guarantee: float | None = None) -> float | None:
         """The k-th largest calibration score, or None where alpha does not resolve (k = 0).
@@ -120,18 +141,26 @@ class ConformalCalibrator:
 
     def is_anomaly(self, scores: np.ndarray, alpha: float, guarantee: float | None = None) -> np.ndarray:
         """`p_value <= alpha` (with a guarantee: of the conditional p-value), compared as whole counts, `(m,)` bool."""
-        scores = np.where(np.isnan(scores), np.inf, scores)
-        return self.count_at_least(scores) + 1 <= self.rank(alpha, guarantee)
+        return self.are_anomalies(self.count_at_least(scores), alpha, guarantee)
+
+    def are_anomalies(self, counts: np.ndarray, alpha: float, guarantee: float | None = None) -> np.ndarray:
+        """The same for what `count_at_least` found."""
+        are: np.ndarray = counts + 1 <= self.rank(alpha, guarantee)
+        return are
 
     def severity(self, scores: np.ndarray, alpha: float, guarantee: float | None = None) -> np.ndarray | None:
         """(score - median of normals) / (threshold - median): above 1 exactly for anomalies.
 
         None where the threshold is null or not above the median. Shape `(m,)`.
         """
+        return self.severity_on_grid(self.on_grid(scores), alpha, guarantee)
+
+    def severity_on_grid(self, on_grid: np.ndarray, alpha: float, guarantee: float | None = None) -> np.ndarray | None:
+        """The same for scores that are on the grid already."""
         threshold = self.threshold(alpha, guarantee)
         if threshold is None or threshold <= self.median:
             return None
-        severity: np.ndarray = (self.on_grid(scores) - self.median) / (threshold - self.median)
+        severity: np.ndarray = (on_grid - self.median) / (threshold - self.median)
         return severity
 
     def realised_rate(self, alpha: float, guarantee: float | None = None) -> RateInterval | None:
@@ -141,6 +170,11 @@ class ConformalCalibrator:
         """
         k = self.rank(alpha, guarantee)
         return _rate_interval(k, self.n) if k else None
+
+
+@lru_cache(maxsize=1024)
+def _rank(n: int, alpha: float) -> int:
+    return math.floor(Fraction(repr(alpha)) * (n + 1))
 
 
 @lru_cache(maxsize=1024)

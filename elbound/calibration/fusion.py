@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from elbound.calibration.image_fusion import JointSurprise
-from elbound.calibration.tails import TailSurprise
+from elbound.calibration.tails import TailSurprise, TailSurprises
 
 Groups = tuple[tuple[str, ...], ...]
 
@@ -53,7 +53,9 @@ class FusedSurprise:
 
     def __init__(self, groups: Groups, reference: Mapping[str, np.ndarray]) -> None:
         self.groups = groups
-        self.tails = {name: TailSurprise(reference[name]) for group in groups for name in group}
+        self.names = tuple(dict.fromkeys(name for group in groups for name in group))
+        self.tails = TailSurprises([TailSurprise(reference[name]) for name in self.names])
+        self.places = [np.array([self.names.index(name) for name in group]) for group in groups]
 
     def combine(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
         loudest: np.ndarray = self._by_group(self._surprises(scores)).max(0)
@@ -63,15 +65,17 @@ class FusedSurprise:
         surprises = self._surprises(scores)
         winner = self._by_group(surprises).argmax(0)
         names: Sequence[Sequence[str]] = [
-            [group[place] for place in np.argmax([surprises[name] for name in group], 0)] for group in self.groups
+            [group[place] for place in surprises[places].argmax(0)]
+            for group, places in zip(self.groups, self.places, strict=True)
         ]
         return [names[group][item] for item, group in enumerate(winner)]
 
-    def _surprises(self, scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {name: tail(scores[name]) for name, tail in self.tails.items()}
+    def _surprises(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+        """`(scores, n)` in the order of `names`."""
+        return self.tails(np.array([scores[name] for name in self.names]))
 
-    def _by_group(self, surprises: Mapping[str, np.ndarray]) -> np.ndarray:
-        return np.stack([np.sum([surprises[name] for name in group], 0) for group in self.groups])
+    def _by_group(self, surprises: np.ndarray) -> np.ndarray:
+        return np.array([surprises[places].sum(0) for places in self.places])
 
 
 RULES: dict[str, Callable[[Groups, Mapping[str, np.ndarray]], VerdictRule]] = {

@@ -1,6 +1,7 @@
 """From a score to how surprising it is among normal items: -log of its tail probability, in nats."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -36,8 +37,23 @@ class TailSurprise:
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """Surprise in nats, `(n,)`; a score that is not a number is as surprising as can be."""
-        scores = np.where(np.isnan(scores), np.inf, scores)
-        inside = np.interp(scores, self.values, self.surprise)
-        beyond = self.surprise[-1] + (scores - self.start) / self.scale
-        surprise: np.ndarray = np.where(scores > self.start, beyond, inside)
+        surprise: np.ndarray = TailSurprises([self])(scores[None])[0]
         return surprise
+
+
+class TailSurprises:
+    """Several tails at once: for one item most of the time goes into calls, not into numbers."""
+
+    def __init__(self, tails: Sequence[TailSurprise]) -> None:
+        self.tails = tails
+        self.start = np.array([[tail.start] for tail in tails])
+        self.scale = np.array([[tail.scale] for tail in tails])
+        self.highest = np.array([[tail.surprise[-1]] for tail in tails])
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        """Surprise in nats of the scores of each tail, both `(tails, n)`."""
+        scores = np.where(np.isnan(scores), np.inf, scores)
+        inside = [np.interp(row, tail.values, tail.surprise) for row, tail in zip(scores, self.tails, strict=True)]
+        beyond = self.highest + (scores - self.start) / self.scale
+        surprises: np.ndarray = np.where(scores > self.start, beyond, inside)
+        return surprises

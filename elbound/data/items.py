@@ -67,7 +67,8 @@ def keep_readable(
     groups: Sequence[str | None] | None = None,
 ) -> TensorItems:
     """`TensorItems` from a tensor of all `n` items, some rows of which are only placeholders."""
-    n = len(x)
+    n = x.shape[0]
+    if not errors:
+        return TensorItems(x, np.arange(n), n, errors, names, unseen or Counter(), groups)
     index = np.setdiff1d(np.arange(n), np.fromiter(errors, dtype=np.int64, count=len(errors)))
-    kept = x if len(index) == n else x[torch.from_numpy(index)]
-    return TensorItems(kept, index, n, errors, names, unseen or Counter(), groups)
+    return TensorItems(x[torch.from_numpy(index)], index, n, errors, names, unseen or Counter(), groups)

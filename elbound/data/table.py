@@ -12,6 +12,7 @@ from elbound.data.celltext import list_to_arrow
 from elbound.data.groups import cell_groups
 from elbound.data.infer import frequent_levels
 from elbound.data.items import TensorItems, keep_readable
+from elbound.data.plain import PlainRows
 from elbound.data.schema import Column, TableSchema
 from elbound.errors import ItemError, SchemaError
 
@@ -31,6 +32,7 @@ class TablePreprocessor:
         self._required = {column.name for column in schema.columns if not column.nullable}
         self._known = {*self._names, *(column.name for column in schema.ignored), schema.id_column}
         self._known.add(schema.group_by)
+        self._plain = PlainRows(schema)
 
     @classmethod
     def fit(cls, schema: TableSchema, table: pa.Table) -> "TablePreprocessor":
@@ -57,6 +59,9 @@ class TablePreprocessor:
         An object may leave out a column in which training saw gaps; it counts as missing. Any other
         difference is the error of that row alone.
         """
+        plain = self._plain.read(rows)
+        if plain is not None:
+            return keep_readable(torch.from_numpy(plain), {})
         errors: dict[int, ItemError] = {}
         blank = [None] * len(self.schema.columns)
         aligned = [self._align(row, index, errors) or blank for index, row in enumerate(rows)]

@@ -33,12 +33,23 @@ class Neighbours(Score):
     def __init__(self, spec: ModelSpec, schema: TableSchema | ImageSchema) -> None:
         super().__init__(spec, schema)
         self.register_buffer("points", torch.zeros(spec.bank, coordinates_of(schema)))
+        self.bank: Bank | None = None
 
     def fit(self, model: Model, bank: Sequence[Observed]) -> None:  # noqa: ARG002 - the contract
+        self.bank = None
         self.points.copy_(torch.cat([observed.coordinates for observed in bank]))
 
     def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
-        return nearest_distances(observed.coordinates, self.points, NEAREST).mean(1)
+        if self.bank is None or self.bank.points.device != self.points.device:
+            with torch.inference_mode(False), torch.no_grad():  # kept beyond the call
+                self.bank = Bank(self.points)
+        return self.bank.nearest(observed.coordinates, NEAREST).mean(1)
+
+    def train(self, mode: bool = True) -> "Neighbours":
+        """Points may be loaded between modes: what was derived from them is derived anew."""
+        self.bank = None
+        super().train(mode)
+        return self
 
 
 def coordinates_of(schema: TableSchema | ImageSchema) -> int:
@@ -48,19 +59,32 @@ def coordinates_of(schema: TableSchema | ImageSchema) -> int:
     return sum(len(column.levels) if column.kind == "categorical" else 1 for column in schema.columns)
 
 
-def nearest_distances(queries: Tensor, points: Tensor, k: int) -> Tensor:
-    """Euclidean distances from `(n, p)` to the nearest `min(k, m)` of `(m, p)`, rising, float64 `(n, k)`.
+class Bank:
+    """Points `(m, p)` ready to be searched: in float64, with their squares, padded to whole groups."""
 
-    Squared distances come from one product a block of queries, in float64: in float32 the cancellation would
-    pick another neighbour in another batch. The smallest of each group of `GROUP` points is found first: the
-    nearest k points lie in the k groups with the smallest minima. The k distances are computed anew from the
-    differences. Memory: `BLOCK_ITEMS` x m x 8 bytes, whatever n is.
-    """
-    k = min(k, len(points))
-    missing = -len(points) % GROUP
-    bank = torch.nn.functional.pad(points.double(), (0, 0, 0, missing))
-    squares = torch.nn.functional.pad(points.double().square().sum(1), (0, missing), value=torch.inf)
-    return torch.cat([_nearest(block, bank, squares, k) for block in queries.double().split(BLOCK_ITEMS)])
+    def __init__(self, points: Tensor) -> None:
+        missing = -len(points) % GROUP
+        self.size = len(points)
+        self.points = torch.nn.functional.pad(points.double(), (0, 0, 0, missing))
+        self.squares = torch.nn.functional.pad(points.double().square().sum(1), (0, missing), value=torch.inf)
+
+    def nearest(self, queries: Tensor, k: int) -> Tensor:
+        """Euclidean distances from `(n, p)` to the nearest `min(k, m)` points, rising, float64 `(n, k)`.
+
+        Squared distances come from one product a block of queries, in float64: in float32 the cancellation would
+        pick another neighbour in another batch. The smallest of each group of `GROUP` points is found first: the
+        nearest k points lie in the k groups with the smallest minima. The k distances are computed anew from the
+        differences. Memory: `BLOCK_ITEMS` x m x 8 bytes, whatever n is.
+        """
+        k = min(k, self.size)
+        return torch.cat(
+            [_nearest(block, self.points, self.squares, k) for block in queries.double().split(BLOCK_ITEMS)]
+        )
+
+
+def nearest_distances(queries: Tensor, points: Tensor, k: int) -> Tensor:
+    """`Bank.nearest` for points that are searched once."""
+    return Bank(points).nearest(queries, k)
 
 
 def _nearest(queries: Tensor, bank: Tensor, squares: Tensor, k: int) -> Tensor:

@@ -2,24 +2,39 @@
 
 import asyncio
 import difflib
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from starlette.datastructures import QueryParams
+from starlette.types import Receive
 
+from elbound.data.items import TensorItems
 from elbound.errors import ConfigError
+from elbound.scorer import Scorer
 from service.answer import Layout, answer_document
 from service.decode import JSON, decode_all, media_type_of, split_request
 from service.explaining import check_count, check_explains
 from service.limits import expand, read_body
 from service.schemas import ErrorAnswer, ScoreAnswer
 from service.scoring import Answer, Terms, check_groups, score_items
-from service.state import state_of
+from service.state import State, state_of
 
 INLINE_BYTES = 16_384
 """JSON up to this size is parsed on the event loop: a thread costs more than the parsing."""
 INLINE_ITEMS = 64
+DEADLINE_HEADER = "x-request-deadline-ms"
+MAX_DEADLINE_DIGITS = 15
+HEADERS = {
+    "X-Request-Deadline-Ms": {
+        "schema": {"type": "integer", "minimum": 1},
+        "description": "Milliseconds after which the answer is of no use: 504. The server's own limit holds too.",
+    },
+}
 PARAMETERS = {
     "model": {
         "schema": {"type": "string"},
@@ -84,12 +99,18 @@ class Query:
     response_model=ScoreAnswer,
     responses=ERRORS,
     summary="Score an upload",
-    openapi_extra={"parameters": [{"name": name, "in": "query", **facts} for name, facts in PARAMETERS.items()]},
+    openapi_extra={
+        "parameters": [
+            *({"name": name, "in": "query", **facts} for name, facts in PARAMETERS.items()),
+            *({"name": name, "in": "header", **facts} for name, facts in HEADERS.items()),
+        ]
+    },
 )
 async def score(request: Request) -> Response:
     """Rows of a table or images, by content type; an answer for each item, errors included."""
     state = state_of(request)
-    query = parse_query(request)
+    due = due_time(request.headers.get(DEADLINE_HEADER))
+    query = parse_query(request.scope["query_string"])
     scorer = state.registry.get(query.model).scorer
     terms = Terms.of(scorer, alpha=query.alpha, guarantee=query.guarantee, fdr=query.fdr)
     if query.group is not None:
@@ -113,29 +134,76 @@ async def score(request: Request) -> Response:
         )
     if query.group is not None:
         items = items.in_group(query.group)
-    state.metrics.observe_upload(scorer, items)
     if query.explain:
         check_count(items, max_explained_items=settings.max_explained_items)
+    answer = await answer_items(state, scorer, items, terms, due, request.receive, explain=query.explain)
+    with state.metrics.stage("postprocess"):
+        if items.n <= INLINE_ITEMS and not query.explain:  # pictures are drawn aside
+            content = encode(answer, query.layout)
+        else:
+            content = await asyncio.to_thread(encode, answer, query.layout)
+    return Response(content, media_type="application/json")
+
+
+async def answer_items(
+    state: State,
+    scorer: Scorer,
+    items: TensorItems,
+    terms: Terms,
+    due: float,
+    receive: Receive,
+    *,
+    explain: bool = False,
+) -> Answer:
+    """Score what was read, and count and follow it, for whichever route it came by."""
+    settings = state.settings
+    state.metrics.observe_upload(scorer, items)
     answer = await score_items(
         scorer,
         items,
         state.batcher,
         terms=terms,
-        deadline_ms=settings.deadline_ms,
+        deadline=min(due, time.monotonic() + settings.deadline_ms / 1000),
         batch_rows=settings.batch_rows,
-        explain=query.explain,
+        explain=explain,
+        left=partial(_until_left, receive),
     )
-    state.metrics.observe_scores(scorer, answer.scored)
+    state.metrics.observe_scores(scorer, answer.scored, answer.own_decisions)
     await state.drift.observe(scorer, answer.scored.score)
-    with state.metrics.stage("postprocess"):
-        if items.n <= INLINE_ITEMS and not query.explain:  # pictures are drawn aside
-            return _encode(answer, query.layout)
-        return await asyncio.to_thread(_encode, answer, query.layout)
+    return answer
 
 
-def parse_query(request: Request) -> Query:
+def encode(answer: Answer, layout: Layout) -> bytes:
+    """The answer's document as JSON."""
+    return orjson.dumps(answer_document(answer, layout))
+
+
+def due_time(header: str | None) -> float:
+    """When an answer is of no use any more, on the monotonic clock, by `X-Request-Deadline-Ms`.
+
+    Infinite without the header. Raises ConfigError unless it is a whole number of at least 1.
+    """
+    if header is None:
+        return math.inf
+    if not (header.isascii() and header.isdigit() and len(header) <= MAX_DEADLINE_DIGITS and int(header)):
+        raise ConfigError(
+            f"{DEADLINE_HEADER} must be a whole number of milliseconds, at least 1. Got {header[:40]!r} instead",
+            code="deadline_invalid",
+            where=DEADLINE_HEADER,
+        )
+    return time.monotonic() + int(header) / 1000
+
+
+async def _until_left(receive: Receive) -> None:
+    """The body has been read: what comes now is that the caller has left."""
+    while (await receive())["type"] != "http.disconnect":
+        await asyncio.sleep(0)  # a server that says the same again must not hold the event loop
+
+
+@lru_cache(maxsize=256)
+def parse_query(query_string: bytes) -> Query:
     """The parameters, each at most once and known. Raises ConfigError that names the parameter."""
-    given = request.query_params.multi_items()
+    given = QueryParams(query_string).multi_items()
     for name, _ in given:
         if name not in PARAMETERS:
             nearest = difflib.get_close_matches(name, PARAMETERS, n=1)
@@ -171,7 +239,3 @@ def _number(values: Mapping[str, str], name: str) -> float | None:
         return float(text)
     except ValueError as error:
         raise ConfigError(f"{name} must be a number. Got {text[:100]!r} instead", where=name) from error
-
-
-def _encode(answer: Answer, layout: Layout) -> Response:
-    return Response(orjson.dumps(answer_document(answer, layout)), media_type="application/json")

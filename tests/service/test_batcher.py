@@ -39,7 +39,8 @@ class FakeModel:
         values = x[:, 0].numpy().astype(np.float64)
         if (values < 0).any():
             raise RuntimeError("a negative row")
-        return ScoredItems({"s": values * 2}, {"s": values * 3}, values * 5, values * 7, np.full(len(values), POOLED))
+        pooled = np.full(len(values), POOLED)
+        return ScoredItems({"s": values * 2}, {"s": values * 3}, values * 5, values * 7, pooled, values * 11, pooled)
 
 
 @pytest.fixture

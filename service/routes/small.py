@@ -1,0 +1,112 @@
+"""Small JSON bodies of `POST /score`, on plain ASGI: the steps of the ordinary route without what surrounds it."""
+
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from elbound.errors import ElboundError
+from service.decode import JSON, Budget, Upload, decode_upload
+from service.errors import on_disconnect, on_elbound_error
+from service.routes.score import (
+    DEADLINE_HEADER,
+    INLINE_BYTES,
+    Query,
+    answer_items,
+    due_time,
+    encode,
+    parse_query,
+)
+from service.scoring import Terms
+from service.state import State
+
+DEADLINE = DEADLINE_HEADER.encode()
+PATH = "/score"
+
+
+@dataclass(frozen=True)
+class Route:
+    """What the metrics want of a route."""
+
+    path: str
+
+
+ROUTE = Route(PATH)
+
+
+class SmallJsonMiddleware:
+    """Answers what is small, JSON and plain, and passes on everything else.
+
+    An ordinary FastAPI route costs more than scoring a row. A request that is anything but plain (encoded, of unknown
+    length, explained, with a group, or of many items) takes the ordinary route, so that each rule is written once.
+    """
+
+    def __init__(self, app: ASGIApp, state: State) -> None:
+        self.app = app
+        self.state = state
+        self.max_bytes = min(INLINE_BYTES, state.settings.max_body_bytes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST" or not self._is_small(scope):
+            await self.app(scope, receive, send)
+            return
+        try:
+            query = parse_query(scope["query_string"])
+        except ElboundError:
+            await self.app(scope, receive, send)
+            return
+        if query.explain or query.group is not None:
+            await self.app(scope, receive, send)
+            return
+        scope["route"] = ROUTE
+        try:
+            content = await self._answer(scope, query, receive)
+        except ElboundError as error:
+            await (await on_elbound_error(Request(scope), error))(scope, receive, send)
+            return
+        except ClientDisconnect as error:
+            await (await on_disconnect(Request(scope), error))(scope, receive, send)
+            return
+        headers = [(b"content-length", b"%d" % len(content)), (b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    def _is_small(self, scope: Scope) -> bool:
+        """Whether the head announces JSON of few bytes as it is."""
+        media_type, length = b"", b""
+        for name, value in scope["headers"]:
+            if name == b"content-type":
+                media_type = value
+            elif name == b"content-length":
+                length = value
+            elif name == b"content-encoding":
+                return False
+        if media_type.partition(b";")[0].strip().lower() != b"application/json":
+            return False
+        return length.isdigit() and int(length) <= self.max_bytes
+
+    async def _answer(self, scope: Scope, query: Query, receive: Receive) -> bytes:
+        """Decode, call, encode."""
+        state = self.state
+        header = next((value for name, value in scope["headers"] if name == DEADLINE), None)
+        due = due_time(None if header is None else header.decode("latin-1"))
+        scorer = state.registry.get(query.model).scorer
+        terms = Terms.of(scorer, alpha=query.alpha, guarantee=query.guarantee, fdr=query.fdr)
+        body = await _read(receive)
+        with state.metrics.stage("decode"):
+            items = decode_upload(Upload(body, JSON), scorer, state.settings, Budget.of(state.settings))
+        answer = await answer_items(state, scorer, items, terms, due, receive)
+        with state.metrics.stage("postprocess"):
+            return encode(answer, query.layout)
+
+
+async def _read(receive: Receive) -> bytes:
+    """The body, of the announced length. Raises ClientDisconnect."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body", False):
+        message = await receive()
+        body += message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return body
