@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from elbound.calibration.conformal import check_alpha, check_guarantee
@@ -23,7 +23,7 @@ class Output:
     path: Path
     kind: str | None = None
     resume: bool = False
-    partition: Partition = Partition()
+    partition: Partition = field(default_factory=Partition)
 
     @classmethod
     def choose(cls, out: str, *, kind: str | None, resume: bool, partition: str | None) -> "Output":
@@ -82,9 +82,7 @@ def score_files(
         _conclude(run, found, seconds, f"wrote to {output.path}, where other partitions have parts to add")
         return
     if whole.nothing_read:
-        raise DataError(
-            f"no item of any input could be read; their errors are in {output.path}", where=str(output.path)
-        )
+        raise DataError(f"no item of any input could be read; the errors are in {output.path}", where=str(output.path))
     _conclude(run, found, seconds, f"all {whole.items:,} items are in {output.path} ({SUCCESS} says what was found)")
 
 

@@ -47,7 +47,7 @@ class BulkSummary:
     @classmethod
     def from_dict(cls, values: dict[str, object]) -> "BulkSummary":
         """What `to_dict` made."""
-        return cls(**{**values, "unseen": Counter(values["unseen"])})  # type: ignore[arg-type, call-overload]
+        return cls(**{**values, "unseen": Counter(values["unseen"])})  # type: ignore[call-overload]
 
     @property
     def nothing_read(self) -> bool:

@@ -130,7 +130,8 @@ def check_out(out: Path, paths: Sequence[Path]) -> None:
     """Raise ConfigError before the work, not after it."""
     if out.suffix.lower() not in OUT_SUFFIXES:
         raise ConfigError(
-            f"--out must end in one of {', '.join(OUT_SUFFIXES)}, or in / for a folder of parts. Got {out.name!r} instead",
+            f"--out must end in one of {', '.join(OUT_SUFFIXES)}, or in / for a folder of parts. "
+            f"Got {out.name!r} instead",
             where="out",
         )
     if not out.absolute().parent.is_dir():
