@@ -1,6 +1,7 @@
 """A bulk run: every wanted piece of every input is scored, and its results are written before the next is read."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,7 +86,7 @@ def score_to_file(run: BulkRun, inputs: Sequence[Input], out: Path) -> Iterator[
     first: DataError | None = None
     try:
         for one in inputs:
-            for piece in input_pieces(run.scorer, one, piece_items=run.size):
+            for piece in _read_ahead(input_pieces(run.scorer, one, piece_items=run.size)):
                 table, found = run.score(piece, progress.found.items)
                 results.write(table)
                 progress.found += found
@@ -110,7 +111,8 @@ def score_to_parts(run: BulkRun, inputs: Sequence[Input], parts: Parts, *, resum
         items = parts.finished_items(place)
         if items is None:
             items = count = 0
-            for piece in input_pieces(run.scorer, one, piece_items=run.size, wanted=partial(parts.wanted, place)):
+            wanted = partial(parts.wanted, place)
+            for piece in _read_ahead(input_pieces(run.scorer, one, piece_items=run.size, wanted=wanted)):
                 if piece.items is None:
                     progress.passed += piece.n
                 else:
@@ -145,6 +147,15 @@ def check_folder(out: Path, paths: Sequence[Path]) -> None:
     for path in paths:
         if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
             raise ConfigError(f"--out: {out} lies in {path}, which is scored; the next run would score it", where="out")
+
+
+def _read_ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """The same pieces; while one is scored, the next is read."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = pool.submit(next, pieces, None)
+            yield piece
 
 
 def _draw(scorer: Scorer, piece: Piece, is_anomaly: np.ndarray, first_row: int, heatmaps: Path) -> int:
