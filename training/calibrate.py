@@ -8,7 +8,7 @@ from elbound.bundle.files import check_target
 from elbound.errors import ConfigError, DataError
 from elbound.recalibration import recalibrated
 from elbound.scorer import Scorer
-from training.bulk import pieces
+from training.bulk.pieces import all_items
 from training.console import console, show_calibration, warn
 
 
@@ -52,10 +52,10 @@ def _scores(scorer: Scorer, path: Path) -> tuple[np.ndarray, list[str | None] | 
     failures: list[DataError] = []
     scores, labels, unreadable = [], list[str | None](), 0
     with console.status("scoring") as status:
-        for piece in pieces(scorer, path, failures):
-            scores.append(scorer.raw_scores(piece.items.x))
-            labels += piece.items.readable_groups or [None] * len(piece.items.x)
-            unreadable += len(piece.items.errors)
+        for items in all_items(scorer, path, failures):
+            scores.append(scorer.raw_scores(items.x))
+            labels += items.readable_groups or [None] * len(items.x)
+            unreadable += len(items.errors)
             status.update(f"scored {len(labels):,} items")
     if failures and not labels:
         raise failures[0]

@@ -151,8 +151,19 @@ def calibrate(
 
 def score(
     bundle: Bundle,
-    files: Annotated[list[Path], typer.Argument(help="Tables, images, zips or folders of them.")],
-    out: Annotated[Path, typer.Option(help="results.csv, .parquet or .ndjson")],
+    files: Annotated[list[Path], typer.Argument(help="Tables, images, zips, folders of them, or quoted patterns.")],
+    out: Annotated[
+        str, typer.Option(help="results.csv, .parquet or .ndjson; or a folder, as in results/, for a file a piece.")
+    ],
+    format: Annotated[  # noqa: A002
+        str | None, typer.Option(help="Of the files in a folder: parquet (the default), csv or ndjson.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue in a folder that a run left, however it ended.")
+    ] = False,
+    partition: Annotated[
+        str | None, typer.Option(help="i/n: score this share of a folder's pieces, beside n - 1 other processes.")
+    ] = None,
     heatmaps: Annotated[
         Path | None,
         typer.Option(
@@ -164,20 +175,11 @@ def score(
     guarantee: Guarantee = None,
     device: Device = "auto",
 ) -> None:
-    """Score files without a server; one row an item, errors included."""
-    from elbound.calibration.conformal import check_alpha, check_guarantee
-    from elbound.scorer import Scorer
-    from training.bulk import check_out
-    from training.console import show_scoring
-    from training.heatmaps import make_folder
+    """Score files of any size without a server; one row an item, errors included."""
+    from training.bulk.command import Output, score_files
 
-    check_out(out, files)
-    scorer = Scorer.from_bundle(bundle, device=device)
-    alpha = check_alpha(alpha) if alpha is not None else scorer.alpha
-    guarantee = check_guarantee(guarantee) if guarantee is not None else scorer.guarantee
-    if heatmaps is not None:
-        make_folder(scorer, heatmaps, files)
-    show_scoring(scorer, files, out, alpha=alpha, guarantee=guarantee, heatmaps=heatmaps)
+    output = Output.choose(out, kind=format, resume=resume, partition=partition)
+    score_files(bundle, files, output, heatmaps=heatmaps, alpha=alpha, guarantee=guarantee, device=device)
 
 
 def inspect(bundle: Bundle) -> None:

@@ -19,9 +19,9 @@ from rich.table import Column, Table
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.fit.loop import Progress as FitProgress
 from elbound.scorer import Scorer
-from training.bulk import BulkSummary, score_files
 
 PLAIN_LINES = 20
+PLAIN_SECONDS = 10.0
 MAX_SHOWN_COLUMNS = 40
 
 PLAIN_WIDTH = 140
@@ -208,28 +208,34 @@ def show_bundle(scorer: Scorer, path: Path) -> None:
     console.print("with " + ", ".join(f"{name} {version}" for name, version in manifest.software.items()))
 
 
-def show_scoring(
-    scorer: Scorer,
-    files: list[Path],
-    out: Path,
-    *,
-    alpha: float,
-    guarantee: float | None = None,
-    heatmaps: Path | None = None,
-) -> None:
-    """Score `files` into `out` under a progress line, then say what was found."""
-    started = time.monotonic()
-    summary = BulkSummary()
-    with console.status("scoring") as status:
-        for summary in score_files(scorer, files, out, alpha=alpha, guarantee=guarantee, heatmaps=heatmaps):
-            rate = summary.items / (time.monotonic() - started)
-            status.update(f"scored {summary.items:,} items, {rate:,.0f} a second")
-    drawn = "" if heatmaps is None else f" and {summary.heatmaps:,} heat maps to {heatmaps}"
-    console.print(
-        f"{summary.items:,} items: {summary.anomalies:,} anomalies at alpha = {alpha:g}, {summary.errors:,} errors; "
-        f"wrote {out}{drawn}",
-        markup=False,
-        soft_wrap=True,
+@contextmanager
+def scoring_progress(total: int | None) -> Iterator[Callable[[int, int], None]]:
+    """Shows items scored and passed over, items a second and, where the `total` is known, the time left."""
+    bar = Progress(
+        TextColumn("scoring"),
+        BarColumn(),
+        TextColumn("{task.fields[numbers]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     )
-    for column, count in summary.unseen.items():
-        warn(f"column {column!r}: {count:,} values that training never saw")
+    started = said = time.monotonic()
+    with bar:
+        task = bar.add_task("scoring", numbers="", total=total)
+
+        def say(scored: int, passed: int) -> None:
+            nonlocal said
+            now = time.monotonic()
+            rate = scored / max(now - started, 1e-9)
+            of = "" if total is None else f" of {total:,}"
+            numbers = f"{scored + passed:,}{of} items, {rate:,.0f} a second"
+            bar.update(task, completed=scored + passed, numbers=numbers)
+            if bar.disable and now - said >= PLAIN_SECONDS:
+                said = now
+                left = "" if total is None or not rate else f", {(total - scored - passed) / rate:,.0f} s left"
+                console.print(f"scored {numbers}{left}", soft_wrap=True)
+
+        yield say

@@ -8,7 +8,7 @@ from elbound.calibration.calibration import ScoredItems
 from elbound.calibration.conformal import check_alpha
 from elbound.errors import MissingExtra
 from elbound.scorer import Scorer
-from training.bulk import score_path
+from training.bulk.pieces import score_path
 from training.console import console, warn
 
 

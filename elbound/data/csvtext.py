@@ -1,4 +1,4 @@
-"""CSV before it is parsed: its header, its delimiter and its text as a stream."""
+"""CSV before it is parsed: its header, its delimiter, its text as a stream, and how Arrow is to read it."""
 
 import codecs
 import csv
@@ -6,10 +6,14 @@ import io
 import re
 from typing import BinaryIO
 
-from elbound.errors import DecodeError, LimitExceeded
+import pyarrow as pa
+import pyarrow.csv
+
+from elbound.errors import DecodeError, ItemError, LimitExceeded
 
 DELIMITERS = ",;\t|"
 MAX_HEADER_BYTES = 1 << 20
+CSV_BLOCK_BYTES = 4 << 20
 
 
 def csv_header(start: bytes) -> tuple[list[str], str]:
@@ -67,3 +71,36 @@ class CsvText:
 
     def _end(self) -> bytes:
         return (b"" if self._ahead.endswith((b"\r", b"\n")) else b"\n") + self.last_row.encode()
+
+
+class RaggedRows:
+    """Rows of a CSV with more or fewer cells than the header, by place; `last` is the text of the last of them."""
+
+    def __init__(self) -> None:
+        self.bad: dict[int, ItemError] = {}
+        self.last = ""
+
+    def __call__(self, row: pyarrow.csv.InvalidRow) -> str:
+        self.last = row.text
+        place = row.number - 2  # the header is row 1
+        message = f"has {row.actual_columns:,} cells, the header has {row.expected_columns:,}"
+        self.bad[place] = ItemError(message, code="row_ragged", where=f"row {place}")
+        return "skip"
+
+
+def csv_options(
+    header: list[str], delimiter: str, ragged: RaggedRows, *, block_bytes: int = CSV_BLOCK_BYTES
+) -> tuple[pyarrow.csv.ReadOptions, pyarrow.csv.ParseOptions, pyarrow.csv.ConvertOptions]:
+    """How Arrow reads our CSV: every cell as text, an empty one as missing, `ragged` rows set aside."""
+    return (
+        pyarrow.csv.ReadOptions(use_threads=False, block_size=block_bytes),
+        pyarrow.csv.ParseOptions(
+            delimiter=delimiter,
+            newlines_in_values=True,
+            ignore_empty_lines=len(header) > 1,
+            invalid_row_handler=ragged,
+        ),
+        pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True, null_values=[""]
+        ),
+    )

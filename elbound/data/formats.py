@@ -20,14 +20,13 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from elbound.data.celltext import list_to_arrow
-from elbound.data.csvtext import MAX_HEADER_BYTES, CsvText, csv_header
+from elbound.data.csvtext import MAX_HEADER_BYTES, CsvText, RaggedRows, csv_header, csv_options
 from elbound.data.encodings import is_compact, write_out, written_bytes
 from elbound.data.items import TensorItems
 from elbound.data.schema import doubled_names, list_names
 from elbound.data.table import Rows, TablePreprocessor
 from elbound.errors import DecodeError, ItemError, LimitExceeded, SchemaError
 
-CSV_BLOCK_BYTES = 4 << 20
 DICTIONARY_BYTES = 1 << 30
 """Text in row groups of Parquet up to this size is read as dictionaries, which Arrow ends at 2 GiB."""
 
@@ -55,11 +54,15 @@ NO_LIMITS = TableLimits()
 
 @dataclass(frozen=True)
 class RawTable:
-    """Rows as they came: a table of raw cells or a list of JSON rows, and the unreadable ones by place."""
+    """Rows as they came: a table of raw cells or a list of JSON rows, and the unreadable ones by place.
+
+    `start` is the place of the first row in its file, by which rows without an identifier are called.
+    """
 
     table: pa.Table | None = None
     rows: Rows = ()
     bad: dict[int, ItemError] = field(default_factory=dict)
+    start: int = 0
 
     @property
     def n(self) -> int:
@@ -67,11 +70,13 @@ class RawTable:
 
     def to_tensor(self, preprocessor: TablePreprocessor) -> TensorItems:
         table = self.table
-        items = preprocessor.rows_to_tensor(self.rows) if table is None else preprocessor.to_tensor(table)
-        if not self.bad:
-            return items
         positions = np.setdiff1d(np.arange(self.n), np.fromiter(self.bad, np.int64, len(self.bad)))
-        return items.among(positions, self.bad)
+        places = positions + self.start
+        if table is None:
+            items = preprocessor.rows_to_tensor(self.rows, places=places)
+        else:
+            items = preprocessor.to_tensor(table, places=places)
+        return items.among(positions, self.bad, start=self.start) if self.bad else items
 
     def to_table(self) -> pa.Table:
         """All rows as one table; raises the first bad row's error."""
@@ -94,35 +99,14 @@ def parse_csv(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
     if doubled:
         raise SchemaError(f"columns appear twice in the header: {list_names(doubled)}", where=doubled[0])
     text = CsvText(source, last_row=delimiter * len(header))
-    bad: dict[int, ItemError] = {}
-    last = ""
-
-    def set_aside(row: pyarrow.csv.InvalidRow) -> str:
-        nonlocal last
-        last = row.text
-        place = row.number - 2  # the header is row 1
-        message = f"has {row.actual_columns:,} cells, the header has {row.expected_columns:,}"
-        bad[place] = ItemError(message, code="row_ragged", where=f"row {place}")
-        return "skip"
-
+    ragged = RaggedRows()
+    bad = ragged.bad
     try:
-        table = pyarrow.csv.read_csv(
-            text,
-            pyarrow.csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES),
-            pyarrow.csv.ParseOptions(
-                delimiter=delimiter,
-                newlines_in_values=True,
-                ignore_empty_lines=len(header) > 1,
-                invalid_row_handler=set_aside,
-            ),
-            pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True, null_values=[""]
-            ),
-        )
+        table = pyarrow.csv.read_csv(text, *csv_options(header, delimiter, ragged))
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DecodeError(f"not readable as CSV: {error}") from error
     end = table.num_rows + len(bad) - 1
-    if end not in bad or last != text.last_row:
+    if end not in bad or ragged.last != text.last_row:
         raise DecodeError(f"not readable as CSV: a quote is opened in row {end:,} and never closed")
     del bad[end]
     limits.check(rows=table.num_rows + len(bad), size=table.nbytes)
@@ -135,7 +119,7 @@ def parse_parquet(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTa
     Text is read as dictionaries and written out once it is known to fit: one long text can stand in every
     row of a very small file.
     """
-    with _decoding("Parquet"):
+    with decoding("Parquet"):
         reader = pyarrow.parquet.ParquetFile(source)
         text = _check_footer(reader, limits)
         source.seek(0)
@@ -147,22 +131,22 @@ def parse_parquet(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTa
             tables[-1].validate(full=True)
             size += tables[-1].nbytes
             limits.check(size=size)
-        return RawTable(table=_plain(pa.concat_tables(tables), limits))
+        return RawTable(table=plain_table(pa.concat_tables(tables), limits))
 
 
 def parse_arrow(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
     """An Arrow IPC stream or file (Feather 2). Raises DecodeError, LimitExceeded."""
     start = source.read(6)
     source.seek(0)
-    with _decoding("Arrow IPC"):
+    with decoding("Arrow IPC"):
         if start == b"ARROW1":
             file = pyarrow.ipc.open_file(source)
             limits.check(columns=len(file.schema))
             batches = (file.get_batch(i) for i in range(file.num_record_batches))
-            return RawTable(table=_plain(pa.Table.from_batches(_bounded(batches, limits), file.schema), limits))
+            return RawTable(table=plain_table(pa.Table.from_batches(_bounded(batches, limits), file.schema), limits))
         stream = pyarrow.ipc.open_stream(source)
         limits.check(columns=len(stream.schema))
-        return RawTable(table=_plain(pa.Table.from_batches(_bounded(stream, limits), stream.schema), limits))
+        return RawTable(table=plain_table(pa.Table.from_batches(_bounded(stream, limits), stream.schema), limits))
 
 
 def parse_ndjson(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
@@ -176,18 +160,24 @@ def parse_ndjson(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTab
         place = len(rows) + len(bad)
         limits.check(rows=place + 1)
         try:
-            row = load_json(line)
-        except DecodeError as error:
-            message = f"line {number} is {error.message}"
-            bad[place] = ItemError(message, code="json_invalid", where=f"line {number}")
+            row = json_row(line, number)
+        except ItemError as error:
+            bad[place] = error
             continue
-        if isinstance(row, dict | list):
-            limits.check(columns=len(row))
-            rows.append(row)
-        else:
-            message = f"line {number} must be an object or an array"
-            bad[place] = ItemError(message, code="json_invalid", where=f"line {number}")
+        limits.check(columns=len(row))
+        rows.append(row)
     return RawTable(rows=rows, bad=bad)
+
+
+def json_row(line: bytes, number: int) -> dict[str, object] | list[object]:
+    """The row on a line of NDJSON, `number` counted from 1. Raises ItemError."""
+    try:
+        row = load_json(line)
+    except DecodeError as error:
+        raise ItemError(f"line {number} is {error.message}", code="json_invalid", where=f"line {number}") from error
+    if not isinstance(row, dict | list):
+        raise ItemError(f"line {number} must be an object or an array", code="json_invalid", where=f"line {number}")
+    return row
 
 
 def load_json(data: bytes) -> object:
@@ -253,7 +243,7 @@ def _check_footer(reader: pyarrow.parquet.ParquetFile, limits: TableLimits) -> l
     return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
 
 
-def _plain(table: pa.Table, limits: TableLimits) -> pa.Table:
+def plain_table(table: pa.Table, limits: TableLimits = NO_LIMITS) -> pa.Table:
     """Compact columns written out, once they are known to fit. Raises LimitExceeded."""
     size = table.nbytes
     columns = []
@@ -282,7 +272,7 @@ def _bounded(batches: Iterator[pa.RecordBatch], limits: TableLimits) -> list[pa.
     return kept
 
 
-class _decoding:  # noqa: N801 - reads as a statement
+class decoding:  # noqa: N801 - reads as a statement
     """Everything that Arrow raises on bad bytes becomes DecodeError."""
 
     def __init__(self, name: str) -> None:

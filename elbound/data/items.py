@@ -45,13 +45,16 @@ class TensorItems:
         """The calibration group of each readable item, `(m,)`; None where items have none."""
         return None if self.groups is None else [self.groups[i] for i in self.index.tolist()]
 
-    def among(self, positions: np.ndarray, bad: dict[int, ItemError]) -> "TensorItems":
-        """The same items as part of a larger upload: at `positions` `(n,)`, between the items of `bad`."""
+    def among(self, positions: np.ndarray, bad: dict[int, ItemError], *, start: int = 0) -> "TensorItems":
+        """The same items as part of a larger upload: at `positions` `(n,)`, between the items of `bad`.
+
+        Items of `bad` are called by their place, counted from `start`.
+        """
         errors = {int(positions[row]): error for row, error in self.errors.items()} | bad
         n, names, groups = self.n + len(bad), self.names, self.groups
         if names is not None:
             by_position = dict(zip(positions.tolist(), names, strict=True))
-            names = [by_position.get(i, str(i)) for i in range(n)]
+            names = [by_position.get(i, str(start + i)) for i in range(n)]
         if groups is not None:
             group_at = dict(zip(positions.tolist(), groups, strict=True))
             groups = [group_at.get(i) for i in range(n)]

@@ -6,7 +6,7 @@ import io
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 
@@ -18,6 +18,8 @@ from elbound.errors import DataError, DecodeError, SchemaError, UnsupportedMedia
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".arrow", ".ipc", ".feather", ".ndjson", ".jsonl")
 WITHOUT_HEADER = (".ndjson", ".jsonl")
+BROKEN_FILE = (OSError, EOFError, zlib.error)
+"""What reading a file may raise, the unpacking of a gzip included."""
 
 
 def read_table(path: Path) -> pa.Table:
@@ -63,7 +65,7 @@ def parse_file(path: Path) -> RawTable:
     if suffix is None:
         raise UnsupportedMedia(f"{path} is none of {', '.join(TABLE_SUFFIXES)} (.gz may follow)", where=str(path))
     try:
-        with _open(path) as source:
+        with _open_whole(path) as source:
             return PARSERS[suffix](source)
     except OSError as error:
         raise DecodeError(f"{path} cannot be read: {error}", where=str(path)) from error
@@ -85,11 +87,16 @@ PARSERS: dict[str, Callable[[BinaryIO], RawTable]] = {
 }
 
 
-def _open(path: Path) -> BinaryIO:
+def open_bytes(path: Path) -> BinaryIO:
+    """The bytes of a file, unpacked as they are read where it ends in `.gz`; reading raises `BROKEN_FILE`."""
+    return cast("BinaryIO", gzip.open(path)) if path.name.lower().endswith(".gz") else path.open("rb")
+
+
+def _open_whole(path: Path) -> BinaryIO:
     if not path.name.lower().endswith(".gz"):
         return path.open("rb")
     try:
-        with gzip.open(path) as packed:
+        with open_bytes(path) as packed:
             return io.BytesIO(packed.read())
     except (EOFError, zlib.error) as error:
         raise OSError(f"the gzip is truncated or broken: {error}") from error
@@ -100,7 +107,7 @@ def _read_file(path: Path) -> pa.Table:
     if raw.bad:
         place = min(raw.bad)
         error = raw.bad[place]
-        line = _csv_line(path, place) if error.code == "row_ragged" else None
+        line = csv_line(path, place) if error.code == "row_ragged" else None
         at = error.message if line is None else f"line {line} {error.message}"
         raise DecodeError(f"{path}: {at}", code=error.code, where=f"{path}:{line}" if line else error.where)
     try:
@@ -141,20 +148,20 @@ def _alike(tables: list[pa.Table]) -> list[pa.Table]:
     return alike
 
 
-def _csv_line(path: Path, place: int) -> int | None:
+def csv_line(path: Path, place: int) -> int | None:
     """The line on which the data row number `place` of a CSV file begins; None where Python cannot tell."""
-    with _open(path) as source:
-        data = source.read()
-    header, delimiter = csv_header(data[:MAX_HEADER_BYTES])
-    text = io.StringIO(data.decode("utf-8-sig", errors="replace"), newline="")
-    reader = csv.reader(text, delimiter=delimiter)
-    number, line = -2, 0  # the header is row -1
-    try:
-        for row in reader:
-            number += bool(row) or (len(header) == 1 and number >= -1)  # a blank line is a row of one column
-            if number == place and (row or len(header) == 1):
-                return line + 1
-            line = reader.line_num
-    except csv.Error:  # a cell longer than Python's limit
-        pass
+    with open_bytes(path) as source:
+        header, delimiter = csv_header(source.read(MAX_HEADER_BYTES))
+        source.seek(0)
+        text = io.TextIOWrapper(source, "utf-8-sig", errors="replace", newline="")
+        reader = csv.reader(text, delimiter=delimiter)
+        number, line = -2, 0  # the header is row -1
+        try:
+            for row in reader:
+                number += bool(row) or (len(header) == 1 and number >= -1)  # a blank line is a row of one column
+                if number == place and (row or len(header) == 1):
+                    return line + 1
+                line = reader.line_num
+        except (csv.Error, *BROKEN_FILE):  # a cell longer than Python's limit
+            return line + 1 if number + 1 == place else None
     return None

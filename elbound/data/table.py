@@ -41,23 +41,26 @@ class TablePreprocessor:
         columns = [_fit_column(column, table.column(column.name)) for column in schema.columns]
         return cls(schema.model_copy(update={"columns": tuple(columns)}))
 
-    def to_tensor(self, table: pa.Table) -> TensorItems:
-        """Items of a table whose column names are checked; raises SchemaError."""
+    def to_tensor(self, table: pa.Table, *, places: np.ndarray | None = None) -> TensorItems:
+        """Items of a table whose column names are checked; raises SchemaError.
+
+        Rows without an identifier are called by their `places` `(n,)`, from 0 on where none are given.
+        """
         self.schema.check_names(table.column_names)
         cells = {name: table.column(name) for name in self._names}
         names = None
         if self.schema.id_column in table.column_names:
-            names = _item_names(table.column(self.schema.id_column).to_pylist())
+            names = _item_names(table.column(self.schema.id_column).to_pylist(), places)
         groups = None
         if self.schema.group_by in table.column_names:
             groups = cell_groups(table.column(self.schema.group_by))
         return self._read(cells, table.num_rows, names=names, groups=groups)
 
-    def rows_to_tensor(self, rows: Rows) -> TensorItems:
+    def rows_to_tensor(self, rows: Rows, *, places: np.ndarray | None = None) -> TensorItems:
         """Items of JSON rows: objects by column name, or arrays in the schema's order.
 
         An object may leave out a column in which training saw gaps; it counts as missing. Any other
-        difference is the error of that row alone.
+        difference is the error of that row alone. `places` as in `to_tensor`.
         """
         plain = self._plain.read(rows)
         if plain is not None:
@@ -70,7 +73,7 @@ class TablePreprocessor:
         identifier = self.schema.id_column
         names = None
         if identifier is not None:
-            names = _item_names([row.get(identifier) if isinstance(row, Mapping) else None for row in rows])
+            names = _item_names([row.get(identifier) if isinstance(row, Mapping) else None for row in rows], places)
         return self._read(cells, len(rows), errors=errors, names=names, groups=self._groups_of_rows(rows, cells))
 
     def array_to_tensor(self, array: np.ndarray) -> TensorItems:
@@ -145,9 +148,10 @@ class TablePreprocessor:
         return [row.get(name) for name in self._names]
 
 
-def _item_names(identifiers: Sequence[object]) -> list[str]:
+def _item_names(identifiers: Sequence[object], places: np.ndarray | None) -> list[str]:
     """Names for people: the identifier, or the place of an item that has none."""
-    return [str(i if name is None else name) for i, name in enumerate(identifiers)]
+    numbers = range(len(identifiers)) if places is None else places.tolist()
+    return [str(i if name is None else name) for i, name in zip(numbers, identifiers, strict=True)]
 
 
 def _fit_column(column: Column, cells: pa.ChunkedArray) -> Column:

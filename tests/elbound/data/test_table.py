@@ -229,7 +229,7 @@ def test_the_rows_of_a_raw_table_keep_their_place_among_the_bad_ones() -> None:
     assert {i: error.message for i, error in items.errors.items()} == {
         0: "first", 2: "column 'a' must be a number. Got '?' instead", 3: "last",
     }  # fmt: skip
-    assert items.names == ["0", "x", "y", "3", "2"]
+    assert items.names == ["0", "x", "y", "3", "4"]
 
 
 cell = (

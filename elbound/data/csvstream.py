@@ -1,0 +1,161 @@
+"""A CSV file of any size, piece by piece: the rows before a break are kept."""
+
+import codecs
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.csv
+
+from elbound.data.csvtext import MAX_HEADER_BYTES, CsvText, RaggedRows, csv_header, csv_options
+from elbound.data.pieces import Cutter, TablePiece, Wanted
+from elbound.data.readers import BROKEN_FILE, csv_line, open_bytes
+from elbound.data.schema import doubled_names, list_names
+from elbound.errors import DecodeError, SchemaError
+
+BLOCK_BYTES = 1 << 20
+"""Arrow reads 32 of them ahead, and no row that is longer than one."""
+MAX_LINE_BYTES = 16 << 20
+MAX_RAGGED_ROWS = 200_000
+"""Ragged rows one after the other that are told one by one: Arrow gives nothing back before the next good row."""
+
+
+class WholeLines:
+    """The lines of a CSV before the first that cannot be read or is too long; `error` then names it."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = cast("io.BufferedReader", source)
+        self._begin(0)
+
+    def _begin(self, line: int) -> None:
+        self.error: DecodeError | None = None
+        self._held: bytes = b""
+        self._line: int = line
+        self._more: bool = True
+        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+
+    def seek(self, place: int) -> int:
+        self._source.seek(0)
+        before = self._source.read(place)
+        self._begin(_lines(before))
+        return place
+
+    def read(self, size: int) -> bytes:
+        """At least one line, and more than `size` bytes where it is longer; nothing at the end."""
+        while self._more:
+            text = self._held + self._next_block(size)
+            cut = len(text) if self._at_end() else _last_line_end(text)
+            self._held = text[cut:]
+            if cut:
+                self._line += _lines(text[:cut])
+                return text[:cut]
+            if len(text) > MAX_LINE_BYTES:
+                self.break_off(f"line {self._line + 1:,} is longer than {MAX_LINE_BYTES:,} bytes")
+        return b""
+
+    def _at_end(self) -> bool:
+        """Whether the file came to its own end, so that its last line is whole."""
+        return not self._more and self.error is None
+
+    def _next_block(self, size: int) -> bytes:
+        try:
+            block = self._source.read1(size)  # what is there, should the rest not come
+        except BROKEN_FILE as error:
+            self.break_off(f"it cannot be read beyond line {self._line + 1 + _lines(self._held):,}: {error}")
+            return b""
+        pending = len(self._utf8.getstate()[0])
+        try:
+            self._utf8.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            good = block[: max(0, error.start - pending)]
+            line = self._line + 1 + _lines(self._held + good)
+            self.break_off(f"line {line:,} is not UTF-8 text")
+            return good
+        self._more = bool(block)
+        return block
+
+    def break_off(self, message: str) -> None:
+        """End the text here, for the reason `message`."""
+        self.error = DecodeError(f"not readable as CSV: {message}")
+        self._more = False
+
+
+class CountedRaggedRows(RaggedRows):
+    """Ragged rows of a stream; `too_many` is the place after `MAX_RAGGED_ROWS` of them, one after the other."""
+
+    def __init__(self, lines: WholeLines) -> None:
+        super().__init__()
+        self.lines = lines
+        self.too_many: int | None = None
+        self._next = self._run = 0
+
+    def __call__(self, row: pyarrow.csv.InvalidRow) -> str:
+        place = row.number - 2
+        self._run = self._run + 1 if place == self._next else 1
+        self._next = place + 1
+        if self._run == MAX_RAGGED_ROWS and self.too_many is None:
+            self.too_many = place + 1
+            self.lines.break_off(
+                f"{MAX_RAGGED_ROWS:,} rows one after the other do not have the header's "
+                f"{row.expected_columns:,} cells, as row {place:,}, which has {row.actual_columns:,}"
+            )
+        return super().__call__(row)
+
+
+def csv_pieces(path: Path, *, rows: int, wanted: Wanted, check: Callable[[pa.Table], None]) -> Iterator[TablePiece]:
+    """The rows of a CSV file; `check` sees a table of its columns first. Raises DecodeError, SchemaError.
+
+    What breaks the file off (bytes that are no text, a quote that is never closed, the end of a gzip) is raised
+    after the rows before it, with its line.
+    """
+    with open_bytes(path) as source:
+        lines = WholeLines(source)
+        start = lines.read(MAX_HEADER_BYTES)
+        if lines.error is not None and not start:
+            raise lines.error
+        header, delimiter = csv_header(start)
+        doubled = doubled_names(header)
+        if doubled:
+            raise SchemaError(f"columns appear twice in the header: {list_names(doubled)}", where=doubled[0])
+        head = pa.table({name: pa.array([], pa.string()) for name in header})
+        check(head)
+        text = CsvText(cast("BinaryIO", lines), last_row=delimiter * len(header))
+        ragged = CountedRaggedRows(lines)
+        cutter = Cutter(head, rows, wanted, ragged.bad)
+        options = csv_options(header, delimiter, ragged, block_bytes=BLOCK_BYTES)
+        try:
+            for batch in pyarrow.csv.open_csv(text, *options):
+                if ragged.too_many is not None:
+                    break
+                yield from cutter.add(pa.Table.from_batches([batch]))
+        except pa.ArrowException as error:
+            end = cutter.end
+            what = f"a row is longer than {BLOCK_BYTES:,} bytes, or a quote is opened and never closed"
+            lines.error = lines.error or DecodeError(
+                f"not readable as CSV: line {_line_of(path, end)}: {what if 'straddl' in str(error) else error}"
+            )
+        else:
+            end = cutter.end - 1
+            closed = end in ragged.bad and ragged.last == text.last_row
+            if not closed and lines.error is None:
+                lines.error = DecodeError(
+                    f"not readable as CSV: a quote is opened on line {_line_of(path, end)} and never closed"
+                )
+        yield from cutter.rest(end if ragged.too_many is None else ragged.too_many)
+        if lines.error is not None:
+            raise lines.error
+
+
+def _line_of(path: Path, place: int) -> str:
+    line = csv_line(path, place)
+    return f"of row {place:,}" if line is None else f"{line:,}"
+
+
+def _lines(text: bytes) -> int:
+    return max(text.count(b"\n"), text.count(b"\r"))
+
+
+def _last_line_end(text: bytes) -> int:
+    return max(text.rfind(b"\n"), text.rfind(b"\r")) + 1

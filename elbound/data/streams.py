@@ -1,0 +1,238 @@
+"""Table files in pieces of a fixed number of rows: for files larger than memory, and runs that are continued.
+
+What a piece holds depends on the file and on the number of rows alone, not on which pieces are wanted.
+"""
+
+import codecs
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet
+
+from elbound.data.csvstream import csv_pieces
+from elbound.data.formats import RawTable, decoding, json_row, plain_table
+from elbound.data.pieces import Cutter, TablePiece, Wanted
+from elbound.data.readers import BROKEN_FILE, TABLE_SUFFIXES, open_bytes, table_suffix
+from elbound.errors import DataError, DecodeError, ItemError, UnsupportedMedia
+
+MAX_LINE_BYTES = 64 << 20
+PARQUET_BUFFER_BYTES = 1 << 20
+Check = Callable[[pa.Table], None]
+
+
+class Pieces(Protocol):
+    def __call__(self, path: Path, *, rows: int, wanted: Wanted, check: Check) -> Iterator[TablePiece]: ...
+
+
+def table_pieces(path: Path, *, rows: int, wanted: Wanted, check: Check) -> Iterator[TablePiece]:
+    """The rows of a table file, `rows` at a time; those of a piece that is not `wanted` are passed over.
+
+    `check` is given an empty table of the file's columns before any row, where the format has a header. A file
+    that breaks off gives the rows before the break and raises DecodeError; a row group of Parquet that cannot be
+    read costs the pieces it lies in. Raises UnsupportedMedia, SchemaError. Messages do not name the file.
+    """
+    suffix = table_suffix(path)
+    if suffix is None:
+        raise UnsupportedMedia(f"{path} is none of {', '.join(TABLE_SUFFIXES)} (.gz may follow)", where=str(path))
+    try:
+        yield from STREAMS[suffix](path, rows=rows, wanted=wanted, check=check)
+    except BROKEN_FILE as error:
+        raise DecodeError(f"{path} cannot be read: {error}", where=str(path)) from error
+
+
+def parquet_rows(path: Path) -> int:
+    """How many rows the footer of a Parquet file counts. Raises DecodeError."""
+    with decoding("Parquet"):
+        rows: int = pyarrow.parquet.read_metadata(path).num_rows
+        return rows
+
+
+def parquet_pieces(path: Path, *, rows: int, wanted: Wanted, check: Check) -> Iterator[TablePiece]:
+    """The rows of a Parquet file; row groups in which nothing is wanted are not read."""
+    with _seekable(path) as source:
+        with decoding("Parquet"):
+            reader = pyarrow.parquet.ParquetFile(source, buffer_size=PARQUET_BUFFER_BYTES)
+            found = reader.metadata
+            counts = [found.row_group(i).num_rows for i in range(found.num_row_groups)]
+            head = plain_table(reader.schema_arrow.empty_table())
+        if sum(counts) != found.num_rows or min(counts, default=0) < 0:
+            raise DecodeError(
+                f"not readable as Parquet: the footer counts {found.num_rows:,} rows, its row groups {sum(counts):,}"
+            )
+        check(head)
+        groups = RowGroups(reader, counts, batch_rows=rows)
+        for start in range(0, max(1, found.num_rows), rows):
+            n = min(rows, found.num_rows - start)
+            if not wanted(start // rows):
+                yield TablePiece(start, n)
+                continue
+            try:
+                yield TablePiece(start, n, RawTable(table=groups.read(start, n, head), start=start))
+            except DataError as error:
+                yield TablePiece(start, n, error=error)
+
+
+class RowGroups:
+    """Ranges of rows of a Parquet file, asked for in ascending order and decoded batch by batch.
+
+    Batches begin with their row group, so that where a broken one ends does not depend on what is asked for.
+    """
+
+    def __init__(self, reader: pyarrow.parquet.ParquetFile, counts: list[int], *, batch_rows: int) -> None:
+        self.reader = reader
+        self.counts = counts
+        self.batch_rows = batch_rows
+        self.group = -1
+
+    def read(self, start: int, n: int, head: pa.Table) -> pa.Table:
+        """The `n` rows from `start` on. Raises DecodeError, which says which row group and rows are broken."""
+        parts = [head]
+        first = 0
+        try:
+            for group, count in enumerate(self.counts):
+                low, high = max(start, first), min(start + n, first + count)
+                if low < high:
+                    parts.append(self._read(group, low - first, high - first))
+                first += count
+        except DecodeError as error:
+            last = start + n - 1
+            raise DecodeError(f"rows {start:,} to {last:,}: {error.message}", code=error.code) from error
+        return pa.concat_tables(parts)
+
+    def _read(self, group: int, low: int, high: int) -> pa.Table:
+        if group != self.group:
+            self.group, self.done = group, 0
+            self.error: DecodeError | None = None
+            self.held: list[pa.Table] = []
+            self.batches = self.reader.iter_batches(self.batch_rows, row_groups=[group])
+        while self.done < high:
+            self.held.append(self._next(group))
+            self.done += self.held[-1].num_rows
+            if self.done <= low:
+                self.held.clear()
+        table = pa.concat_tables(self.held)
+        first = self.done - table.num_rows
+        self.held = [table.slice(high - first)]
+        return table.slice(low - first, high - low)
+
+    def _next(self, group: int) -> pa.Table:
+        if self.error is not None:
+            raise self.error
+        try:
+            with decoding("Parquet"):
+                batch = next(self.batches, None)
+                if batch is None:
+                    raise DecodeError(f"not readable as Parquet: the footer counts {self.counts[group]:,} rows")
+                batch.validate(full=True)
+                return plain_table(pa.Table.from_batches([batch]))
+        except DecodeError as error:
+            self.error = DecodeError(f"row group {group} ends after {self.done:,} rows: {error.message}")
+            raise self.error from error
+
+
+def arrow_pieces(path: Path, *, rows: int, wanted: Wanted, check: Check) -> Iterator[TablePiece]:
+    """The rows of an Arrow IPC file or stream, one record batch in memory at a time."""
+    failure = None
+    with _seekable(path) as source:
+        start = source.read(6)
+        source.seek(0)
+        with decoding("Arrow IPC"):
+            file = pyarrow.ipc.open_file(source) if start == b"ARROW1" else pyarrow.ipc.open_stream(source)
+            head = plain_table(file.schema.empty_table())
+        check(head)
+        cutter = Cutter(head, rows, wanted)
+        try:
+            for table in _batches(file):
+                yield from cutter.add(table)
+        except DecodeError as error:
+            failure = DecodeError(f"after {cutter.end:,} rows: {error.message}", code=error.code)
+        if failure is None or cutter.end:
+            yield from cutter.rest(cutter.end)
+        if failure is not None:
+            raise failure
+
+
+def _batches(file: pyarrow.ipc.RecordBatchFileReader | pyarrow.ipc.RecordBatchStreamReader) -> Iterator[pa.Table]:
+    with decoding("Arrow IPC"):
+        batches = (
+            (file.get_batch(i) for i in range(file.num_record_batches))
+            if isinstance(file, pyarrow.ipc.RecordBatchFileReader)
+            else file
+        )
+        for batch in batches:
+            batch.validate()
+            batch.validate(full=True)
+            yield plain_table(pa.Table.from_batches([batch]))
+
+
+def ndjson_pieces(path: Path, *, rows: int, wanted: Wanted, check: Check) -> Iterator[TablePiece]:  # noqa: ARG001
+    """The lines of an NDJSON file; there is no header to `check`."""
+    place = number = 0
+    failure = None
+    lines: list[tuple[int, bytes]] = []
+    with open_bytes(path) as source:
+        while True:
+            number += 1
+            try:
+                line = source.readline(MAX_LINE_BYTES + 1)
+            except BROKEN_FILE as error:
+                failure = DecodeError(f"line {number:,} cannot be read: {error}", where=f"line {number}")
+                break
+            if len(line) > MAX_LINE_BYTES:
+                failure = DecodeError(f"line {number:,} is longer than {MAX_LINE_BYTES:,} bytes")
+            if not line or failure is not None:
+                break
+            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if not line.strip():
+                continue
+            lines.append((number, line))
+            if len(lines) == rows:
+                yield _json_piece(place, lines, wanted(place // rows))
+                place += rows
+                lines = []
+    if lines or (place == 0 and failure is None):
+        yield _json_piece(place, lines, wanted(place // rows))
+    if failure is not None:
+        raise failure
+
+
+def _json_piece(start: int, lines: list[tuple[int, bytes]], is_wanted: bool) -> TablePiece:
+    if not is_wanted:
+        return TablePiece(start, len(lines))
+    rows: list[dict[str, object] | list[object]] = []
+    bad: dict[int, ItemError] = {}
+    for place, (number, line) in enumerate(lines):
+        try:
+            rows.append(json_row(line, number))
+        except ItemError as error:
+            bad[place] = error
+    return TablePiece(start, len(lines), RawTable(rows=rows, bad=bad, start=start))
+
+
+def _seekable(path: Path) -> BinaryIO:
+    """The bytes of a file whose index is at its end; a gzip is unpacked onto the disk first."""
+    source = open_bytes(path)
+    if not path.name.lower().endswith(".gz"):
+        return source
+    unpacked = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
+    with source:
+        shutil.copyfileobj(source, unpacked)
+    unpacked.seek(0)
+    return unpacked
+
+
+STREAMS: dict[str, Pieces] = {
+    ".csv": csv_pieces,
+    ".tsv": csv_pieces,
+    ".parquet": parquet_pieces,
+    ".arrow": arrow_pieces,
+    ".ipc": arrow_pieces,
+    ".feather": arrow_pieces,
+    ".ndjson": ndjson_pieces,
+    ".jsonl": ndjson_pieces,
+}
