@@ -18,7 +18,7 @@ from elbound.calibration.fdr import discover
 from elbound.scorer import Scorer
 from tests.conftest import fit_table, mixed_table
 
-SPLITS = 300
+SPLITS = 200
 SIZES = (50, 100, 1_000)
 ALPHAS = (0.01, 0.05, 0.1)
 CHANCE = 1e-5

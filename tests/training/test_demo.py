@@ -1,4 +1,4 @@
-"""The demo: real data, a real server, and the same numbers twice."""
+"""The demo: real data, a real server. That the same seed gives the same weights is tested with the fit."""
 
 import os
 import re
@@ -11,15 +11,12 @@ from PIL import Image
 
 
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def output(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "elbound", "demo", "--out", str(folder / "demo")]
-    texts = []
-    for _ in range(2):
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=240, env={**os.environ})
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        texts.append(" ".join(ended.stdout.split()))
-    return folder / "demo", texts
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, env={**os.environ})
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return folder / "demo", " ".join(ended.stdout.split())
 
 
 def figures(text: str) -> dict[str, tuple[float, int, int, int, int]]:
@@ -30,21 +27,18 @@ def figures(text: str) -> dict[str, tuple[float, int, int, int, int]]:
     return {m[1]: (float(m[2]), *(int(part) for part in m.groups()[2:])) for m in re.finditer(pattern, text)}  # type: ignore[misc]
 
 
-def test_the_same_numbers_come_out_twice(outputs: tuple[Path, list[str]]) -> None:
-    first, second = (figures(text) for text in outputs[1])
-    assert set(first) == {"digits", "cancer"}
-    assert first == second
-
-
-def test_anomalies_are_found_and_the_rate_holds(outputs: tuple[Path, list[str]]) -> None:
-    for auroc, alarms, normals, low, high in figures(outputs[1][0]).values():
+def test_anomalies_are_found_and_the_rate_holds(output: tuple[Path, str]) -> None:
+    found = figures(output[1])
+    assert set(found) == {"digits", "cancer"}
+    for auroc, alarms, normals, low, high in found.values():
         assert auroc > 0.93
         assert normals > 100
         assert low <= alarms <= high
 
 
-def test_verdicts_and_a_picture(outputs: tuple[Path, list[str]]) -> None:
-    folder, texts = outputs
-    assert "anomalous/5_" in texts[0]
+def test_verdicts_and_a_picture(output: tuple[Path, str]) -> None:
+    folder, text = output
+    assert "anomalous/5_" in text
+    assert text.count("verdict: ship") == 2
     with Image.open(folder / "digits.png") as picture:
         assert picture.size[0] > 1000
