@@ -11,7 +11,7 @@ from elbound.evaluation import auroc, realised_rate
 from elbound.fit.detector import DetectorConfig, fit_detector
 
 
-@pytest.mark.parametrize(("name", "at_least"), [("thyroid", 0.94), ("pendigits", 0.97), ("vowels", 0.93)])
+@pytest.mark.parametrize(("name", "at_least"), [("thyroid", 0.94), ("vowels", 0.93)])
 def test_a_table_of_adbench(data_sets: Path, name: str, at_least: float) -> None:
     """Bounds stand three points below what one seed measured: far above chance, far from noise."""
     with np.load(data_sets / "tables" / f"{name}.npz") as data:

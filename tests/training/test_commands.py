@@ -229,7 +229,7 @@ def start_training(csv_file: Path, out: Path, *more: object) -> "subprocess.Pope
         "--out",
         out,
         "--steps",
-        1500,
+        800,
         "--seed",
         5,
         "--no-report",
@@ -256,9 +256,9 @@ def test_an_interrupted_run_resumes_to_the_same_weights(csv_file: Path, tmp_path
     if number is signal.SIGINT:
         assert process.returncode == 130
         assert "continue with the same command and --resume" in text
-    assert 0 < load_checkpoint(checkpoint).step < 1500
+    assert 0 < load_checkpoint(checkpoint).step < 800
     assert not out.exists()
-    budget = ("--steps", 1500, "--seed", 5, "--checkpoint-steps", 50, "--no-report")
+    budget = ("--steps", 800, "--seed", 5, "--checkpoint-steps", 50, "--no-report")
     succeed("train", csv_file, "--out", out, *budget, "--resume")
     assert not checkpoint.exists()
     succeed("train", csv_file, "--out", tmp_path / "whole", *budget)
