@@ -16,7 +16,7 @@ Layout = Literal["items", "columns"]
 
 def answer_document(answer: Answer, layout: Layout) -> dict[str, object]:
     """The answer: model, thresholds, items (or columns) and summary."""
-    document = dict(_fixed_header(answer.scorer, answer.terms))
+    document = dict(fixed_header(answer.scorer, answer.terms))
     if answer.discoveries is not None:
         document["fdr"] = {
             "level": answer.terms.fdr,
@@ -42,7 +42,7 @@ def answer_document(answer: Answer, layout: Layout) -> dict[str, object]:
 
 
 @lru_cache(maxsize=64)
-def _fixed_header(scorer: Scorer, terms: Terms) -> Mapping[str, object]:
+def fixed_header(scorer: Scorer, terms: Terms) -> Mapping[str, object]:
     """What holds for all items of all uploads: the model, the rates, what decides, and the thresholds."""
     calibration = scorer.calibration
     rate = calibration.verdict.realised_rate(terms.alpha, terms.guarantee) if calibration.held_out else None

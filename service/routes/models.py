@@ -4,7 +4,9 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from elbound.scorer import Scorer
+from service.answer import fixed_header
 from service.schemas import ErrorAnswer, ModelAnswer, ModelsAnswer
+from service.scoring import Terms
 from service.state import state_of
 
 router = APIRouter()
@@ -24,14 +26,12 @@ async def get_model(request: Request, name: str) -> Response:
     state = state_of(request)
     scorer = state.registry.get(name).scorer
     manifest, calibration = scorer.manifest, scorer.calibration
-    rate = calibration.verdict.realised_rate(scorer.alpha, scorer.guarantee) if calibration.held_out else None
+    header = fixed_header(scorer, Terms(scorer.alpha, scorer.guarantee))
     return _json(
         {
             **_summary(scorer, state.ready),
             "created": manifest.created.isoformat(),
-            "guarantee": scorer.guarantee,
-            "smallest_alpha": calibration.verdict.smallest_alpha_with(scorer.guarantee),
-            "realised_rate": None if rate is None else rate._asdict(),
+            **{name: header[name] for name in ("guarantee", "smallest_alpha", "realised_rate", "verdict", "scores")},
             "groups": None
             if calibration.item_groups is None
             else {
@@ -41,17 +41,6 @@ async def get_model(request: Request, name: str) -> Response:
             "rate_is_promised": calibration.held_out,
             "item": manifest.item.model_dump(mode="json"),
             "detector": manifest.detector.model_dump(mode="json"),
-            "verdict": {
-                "rule": calibration.rule.name,
-                "threshold": calibration.verdict.threshold(scorer.alpha, scorer.guarantee),
-            },
-            "scores": {
-                score: {
-                    "unit": scorer.detector.units[score],
-                    "threshold": calibrator.threshold(scorer.alpha, scorer.guarantee),
-                }
-                for score, calibrator in calibration.by_score.items()
-            },
             "training": manifest.training.model_dump(mode="json"),
             "metrics": manifest.metrics,
             "software": manifest.software,

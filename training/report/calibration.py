@@ -153,7 +153,7 @@ def _checks(
     for alpha in alphas:
         if calibrator.rank(alpha):
             rate = realised_rate(calibrator, scores, alpha, confidence=confidence)
-            found.append(RateCheck(what, alpha, rate.alarms, rate.items, rate.low, rate.high))
+            found.append(RateCheck(rate.alarms, rate.items, rate.low, rate.high, what, alpha))
     return found
 
 
@@ -163,5 +163,5 @@ def _overall(blocks: Sequence[RateCheck], n: int) -> list[RateCheck]:
     for alpha in sorted({check.alpha for check in blocks}, reverse=True):
         low, high = allowed_alarms(n, max(1, int(alpha * (n + 1))), n, 0.95)
         alarms = sum(check.alarms for check in blocks if check.alpha == alpha)
-        found.append(RateCheck("all blocks", alpha, alarms, n, low, high))
+        found.append(RateCheck(alarms, n, low, high, "all blocks", alpha))
     return found

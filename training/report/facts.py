@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from elbound.evaluation import RealisedRate
+
 
 @dataclass(frozen=True)
 class NotChecked:
@@ -37,26 +39,11 @@ class ModelUse:
 
 
 @dataclass(frozen=True)
-class RateCheck:
-    """Alarms among `items` at `alpha`, and the counts that a kept promise allows, `low` to `high`.
-
-    `what` is the score, the block or the group.
-    """
+class RateCheck(RealisedRate):
+    """The alarms at `alpha` of one score, block or group: `what`."""
 
     what: str
     alpha: float
-    alarms: int
-    items: int
-    low: int
-    high: int
-
-    @property
-    def rate(self) -> float:
-        return self.alarms / self.items
-
-    @property
-    def as_promised(self) -> bool:
-        return self.low <= self.alarms <= self.high
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def good() -> Facts:
         "m", "v", 0.05,
         collapse=[ModelUse("standard", [IN_USE])],
         baselines=baselines(rival(-0.1, -0.2)),
-        calibration=calibration(RateCheck("block 1", 0.05, 5, 100, 0, 12)),
+        calibration=calibration(RateCheck(5, 100, 0, 12, "block 1", 0.05)),
         drift=DriftFacts(50, 1.0, 1.0, 0.4, 0.5),
     )  # fmt: skip
 
@@ -83,7 +83,7 @@ def test_a_lead_counts_where_it_is_certain_and_worth_the_change(
 
 def test_a_broken_rate_is_told_with_its_counts() -> None:
     facts = good()
-    facts.calibration = calibration(RateCheck("block 3", 0.05, 30, 100, 0, 12))
+    facts.calibration = calibration(RateCheck(30, 100, 0, 12, "block 3", 0.05))
     words = judge(facts).words
     assert words.startswith("do not ship, because the false-alarm rate")
     assert "block 3: 30 of 100 at alpha = 0.05 = 0.300, allowed are 0 to 12" in words
