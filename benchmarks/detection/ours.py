@@ -1,6 +1,5 @@
 """The detector as a user gets it: no argument but the seed, and where a line says so one named profile or mode."""
 
-import importlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +9,7 @@ from benchmarks.detection.task import Task
 from elbound import VAEDetector
 from elbound.calibration.fusion import FusedSurprise
 from elbound.evaluation import auroc
+from elbound.heatmap import heat_maps
 from elbound.scorer import Scorer
 
 VERDICT = "verdict"
@@ -49,24 +49,10 @@ class Ours:
         return found
 
 
-def heat_maps(scorer: Scorer, images: np.ndarray) -> np.ndarray | None:
-    """Maps `(n, height, width)`, larger where an image is odd; None while there is no such function.
-
-    The one place that knows its name: `elbound.heatmap.heat_maps(scorer, x)`.
-    """
-    try:
-        module = importlib.import_module("elbound.heatmap")
-    except ModuleNotFoundError:
-        return None
-    return np.asarray(module.heat_maps(scorer, scorer.to_tensor(images).only()), dtype=np.float64)
-
-
-def pixel_auroc(scorer: Scorer, task: Task) -> dict[str, float] | None:
-    """How well the map tells altered pixels from the others of the same images, pooled; None without maps."""
+def pixel_auroc(scorer: Scorer, task: Task) -> dict[str, float]:
+    """How well the map tells altered pixels from the others of the same images, pooled."""
     found = {}
     for name, masks in task.masks.items():
-        maps = heat_maps(scorer, task.odd[name])
-        if maps is None:
-            return None
+        maps = heat_maps(scorer, scorer.to_tensor(task.odd[name]).only()).astype(np.float64)
         found[name] = auroc(maps[~masks], maps[masks])
     return found

@@ -24,9 +24,9 @@ class Record:
         self.lines = _read(path)
 
     def is_done(self, job: Job) -> bool:
-        """Measured in full: failures, and what waits for something that is missing, are tried again."""
+        """Measured: failures are tried again."""
         line = next((line for line in reversed(self.lines) if key_of(line) == job.key), None)
-        return line is not None and "failed" not in line and "waiting" not in line
+        return line is not None and "failed" not in line
 
     def append(self, job: Job, found: Line, origin: Line) -> Line:
         """Write one line and flush it."""

@@ -174,7 +174,7 @@ def _pooled_row(title: str, lines: Sequence[Line]) -> list[str]:
 def _failures(lines: Sequence[Line]) -> list[str]:
     said = []
     for line in lines:
-        reason = line.get("failed", line.get("waiting"))
+        reason = line.get("failed")
         if reason:
             said.append(f"- {line['part']} {line['set']} seed {line['seed']} {line['method']}: {reason}")
     return ["## Not measured\n\n" + "\n".join(said)] if said else []

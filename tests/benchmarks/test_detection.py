@@ -239,8 +239,8 @@ def test_fresh_forgets_only_what_is_asked_for(tmp_path: Path) -> None:
     assert [Record(path).is_done(job) for job in jobs] == [False, True]
 
 
-def test_what_waits_for_something_is_tried_again(tmp_path: Path) -> None:
+def test_what_failed_is_tried_again(tmp_path: Path) -> None:
     record = Record(tmp_path / "detection.jsonl")
     job = Job("tiles", "tiles", 0, "elbound")
-    record.append(job, _line(0.9) | {"waiting": "no heat map yet"}, {})
+    record.append(job, {"failed": "out of memory"}, {})
     assert not record.is_done(job)
