@@ -54,9 +54,17 @@ class Workers:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The Ray cluster at `address`, or that of RAY_ADDRESS, or one that is started for the run."""
+    """The Ray cluster at `address`; `LOCAL` is one that is started for the run."""
 
-    address: str | None = None
+    address: str
+
+    @classmethod
+    def find(cls, address: str | None) -> "Cluster":
+        """At `address`, or else where RAY_ADDRESS says. Raises ConfigError where nothing answers."""
+        address = address or os.environ.get("RAY_ADDRESS") or LOCAL
+        if address not in (LOCAL, "auto"):
+            _check_address(address)
+        return cls(address)
 
     def score(
         self, run: BulkRun, inputs: Sequence[Input], parts: Parts, *, resume: bool, bundle: Path, device: str
@@ -71,7 +79,7 @@ class Cluster:
             yield Progress(BulkSummary(), sum(filter(None, done)))
             return
         job = Job(bundle, run.alpha, run.guarantee, run.heatmaps, run.size, inputs, parts, Path.cwd())
-        with _joined(self.address or os.environ.get("RAY_ADDRESS") or LOCAL) as logs:
+        with _joined(self.address) as logs:
             workers = Workers.choose(device, ray.cluster_resources())
             shares, passed = job.shares(workers.count)
             console.print(f"{workers.count} workers on Ray, {workers.device}; its logs are in {logs}", soft_wrap=True)
@@ -108,8 +116,6 @@ def _joined(address: str) -> Iterator[Path]:
     settings: dict[str, object] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:
         settings |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-    else:
-        _check_address(address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         try:
@@ -124,8 +130,6 @@ def _joined(address: str) -> Iterator[Path]:
 
 def _check_address(address: str) -> None:
     """Raise ConfigError where nothing answers: Ray itself would wait for minutes."""
-    if address == "auto":
-        return
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal()) or "/" in host:
         raise ConfigError(
@@ -136,9 +140,7 @@ def _check_address(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"--ray-address: nothing answers at {address}: {error}", where="ray_address"
-        ) from error
+        raise ConfigError(f"--ray-address: nothing answers at {address}: {error}", where="ray_address") from error
 
 
 @contextmanager

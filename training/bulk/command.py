@@ -68,7 +68,7 @@ def choose_cluster(engine: str, ray_address: str | None) -> "Cluster | None":
         from training.bulk.cluster import Cluster
     except ImportError as error:
         raise MissingExtra("--engine ray needs Ray: pip install 'elbound[ray]'", where="engine") from error
-    return Cluster(ray_address)
+    return Cluster.find(ray_address)
 
 
 def score_files(
