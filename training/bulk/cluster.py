@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -84,7 +85,7 @@ class Cluster:
             shares, passed = job.shares(workers.count)
             console.print(f"{workers.count} workers on Ray, {workers.device}; its logs are in {logs}", soft_wrap=True)
             progress = Progress(BulkSummary(), passed)
-            with alone_on_terminal(logs), _as_ours(logs):
+            with _as_ours(logs):
                 for row in _scored(job, shares, workers):
                     progress.add(*found_of(row))
                     yield progress
@@ -111,21 +112,28 @@ def _scored(job: Job, shares: Sequence[Share], workers: Workers) -> Iterator[dic
 
 @contextmanager
 def _joined(address: str) -> Iterator[Path]:
-    """Join the cluster at `address`, or start one and stop it; gives the folder of Ray's logs. Raises ConfigError."""
+    """Join the cluster at `address`, or start one and stop it; gives the folder of Ray's logs. Raises ConfigError.
+
+    Until then Ray prints there, and not on the terminal.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     settings: dict[str, object] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray would leave one in the home folder
         settings |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        try:
-            started = ray.init(**settings)
-        except (OSError, RuntimeError, ValueError, RayError) as error:
-            raise ConfigError(f"--engine ray: {error}", where="ray_address") from error
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would end with another status
-        yield Path(started.address_info["session_dir"]) / "logs"
-    finally:
+        started = ray.init(**settings)
+    except (OSError, RuntimeError, ValueError, RayError) as error:
         ray.shutdown()
+        raise ConfigError(f"--engine ray: {error}", where="ray_address") from error
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would end with another status
+    logs = Path(started.address_info["session_dir"]) / "logs"
+    with alone_on_terminal(logs):
+        try:
+            yield logs
+        finally:
+            ray.shutdown()
 
 
 def _check_address(address: str) -> None:
