@@ -27,6 +27,8 @@ CONNECT_SECONDS = 10.0
 OBJECT_STORE_BYTES = 1 << 28
 """Of a cluster that is started for the run: through it go only shares and counts."""
 MAX_BLOCKS = 10_000
+RETRIES = 10
+"""A share whose worker died so often is what kills them."""
 WORKERS_A_GPU = 4
 """Most that share one: while one worker's pieces are computed, others read theirs."""
 
@@ -104,6 +106,7 @@ def _scored(job: Job, shares: Sequence[Share], workers: Workers) -> Iterator[dic
             compute=ray.data.ActorPoolStrategy(size=min(workers.count, len(shares))),
             num_cpus=1,
             num_gpus=workers.gpus,
+            max_task_retries=RETRIES,
         )
         .iter_rows()
     )
@@ -114,7 +117,7 @@ def _scored(job: Job, shares: Sequence[Share], workers: Workers) -> Iterator[dic
 def _joined(address: str) -> Iterator[Path]:
     """Join the cluster at `address`, or start one and stop it; gives the folder of Ray's logs. Raises ConfigError.
 
-    Until then Ray prints there, and not on the terminal.
+    Meanwhile what Ray prints goes there too, not to the terminal.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     settings: dict[str, object] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
