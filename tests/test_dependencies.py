@@ -80,6 +80,14 @@ def test_only_these_files_need_the_train_extra() -> None:
             assert not needed or str(file.relative_to(ROOT)) in MAY_NEED_THE_EXTRA, f"{file} needs {needed}"
 
 
+def test_only_one_file_knows_ray() -> None:
+    for package in ("elbound", "training", "service"):
+        for file in files(package):
+            if str(file.relative_to(ROOT)) != "training/bulk/cluster.py":
+                assert "ray" not in {name.split(".")[0] for name in imports(file)}, file
+                assert "training.bulk.cluster" not in imports(file) or file.name == "command.py", file
+
+
 def test_no_file_is_longer_than_three_hundred_lines() -> None:
     for package in ("elbound", "training", "service"):
         for file in files(package):

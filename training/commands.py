@@ -174,12 +174,22 @@ def score(
     alpha: Alpha = None,
     guarantee: Guarantee = None,
     device: Device = "auto",
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: the workers of a Ray cluster, which see the same paths.")
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of the cluster; RAY_ADDRESS, or one started for the run, by default."),
+    ] = None,
 ) -> None:
     """Score files of any size without a server; one row an item, errors included."""
-    from training.bulk.command import Output, score_files
+    from training.bulk.command import Output, choose_cluster, score_files
 
+    cluster = choose_cluster(engine, ray_address)
     output = Output.choose(out, kind=format, resume=resume, partition=partition)
-    score_files(bundle, files, output, heatmaps=heatmaps, alpha=alpha, guarantee=guarantee, device=device)
+    score_files(
+        bundle, files, output, heatmaps=heatmaps, alpha=alpha, guarantee=guarantee, device=device, cluster=cluster
+    )
 
 
 def inspect(bundle: Bundle) -> None:

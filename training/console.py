@@ -1,8 +1,9 @@
 """What people see while they wait: a progress bar on a terminal, plain lines elsewhere; tables and warnings."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from rich.console import Console
@@ -25,6 +26,7 @@ PLAIN_SECONDS = 10.0
 MAX_SHOWN_COLUMNS = 40
 
 PLAIN_WIDTH = 140
+STDERR = 2
 
 console = Console(highlight=False)
 if not console.is_terminal:
@@ -35,6 +37,20 @@ complaints = Console(stderr=True, highlight=False)
 def warn(message: str) -> None:
     complaints.print("[yellow]warning:[/] ", end="")
     complaints.print(message, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def alone_on_terminal(logs: Path) -> Iterator[None]:
+    """Only `console` is shown: whatever else this process prints goes to a file of its own in `logs`."""
+    console.file = console.file  # the terminal itself, not what stdout happens to be
+    kept = os.dup(STDERR)
+    with (logs / f"elbound-{os.getpid()}.log").open("a") as log, redirect_stdout(log):
+        os.dup2(log.fileno(), STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(kept, STDERR)
+            os.close(kept)
 
 
 @contextmanager

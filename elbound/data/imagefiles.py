@@ -30,6 +30,10 @@ class ImageFiles:
     names: tuple[str, ...]
     _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
+    def __reduce__(self) -> tuple[type["ImageFiles"], tuple[Path, tuple[str, ...]]]:
+        """Another process opens the zip itself."""
+        return ImageFiles, (self.path, self.names)
+
     def read(self, name: str) -> bytes:
         if self.path.is_dir():
             return (self.path / name).read_bytes()

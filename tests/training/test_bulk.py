@@ -285,7 +285,7 @@ def test_patterns_and_lines_as_the_command_gives_them(table_bundle: Path, inputs
 def test_scoring_needs_nothing_of_the_extras(table_bundle: Path, inputs: list[Path], tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "for name in ('sklearn', 'matplotlib', 'httpx'): sys.modules[name] = None\n"
+        "for name in ('sklearn', 'matplotlib', 'httpx', 'ray'): sys.modules[name] = None\n"
         "from elbound.cli import main; main()"
     )
     command = [sys.executable, "-c", code, "score", table_bundle, inputs[0], "--out", f"{tmp_path}/parts/"]

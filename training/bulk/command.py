@@ -1,12 +1,14 @@
 """`elbound score`: where the results go, what is shown meanwhile, and what is said at the end."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from elbound.calibration.conformal import check_alpha, check_guarantee
-from elbound.errors import ConfigError, DataError
+from elbound.errors import ConfigError, DataError, MissingExtra
 from elbound.scorer import Scorer
 from training.bulk.inputs import expand, find_inputs, total_items
 from training.bulk.parts import SUCCESS, Partition, Parts
@@ -14,6 +16,11 @@ from training.bulk.results import FORMATS, BulkSummary
 from training.bulk.run import BulkRun, Progress, check_folder, check_out, score_to_file, score_to_parts
 from training.console import console, scoring_progress, warn
 from training.heatmaps import make_folder
+
+if TYPE_CHECKING:
+    from training.bulk.cluster import Cluster
+
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,21 @@ class Output:
             check_folder(self.path, paths)
 
 
+def choose_cluster(engine: str, ray_address: str | None) -> "Cluster | None":
+    """Where the work is done; None is this process. Raises ConfigError, MissingExtra."""
+    if engine not in ENGINES:
+        raise ConfigError(f"--engine must be one of {', '.join(ENGINES)}. Got {engine!r} instead", where="engine")
+    if engine == "local":
+        if ray_address is not None:
+            raise ConfigError("--ray-address is for --engine ray", where="ray_address")
+        return None
+    try:
+        from training.bulk.cluster import Cluster
+    except ImportError as error:
+        raise MissingExtra("--engine ray needs Ray: pip install 'elbound[ray]'", where="engine") from error
+    return Cluster.find(ray_address)
+
+
 def score_files(
     bundle: Path,
     files: Sequence[Path],
@@ -59,11 +81,17 @@ def score_files(
     guarantee: float | None = None,
     device: str = "auto",
     piece_items: int | None = None,
+    cluster: "Cluster | None" = None,
 ) -> None:
     """Score `files` under a progress bar, then say what was found and where the results are. Raises ElboundError."""
+    if cluster is not None and output.kind is None:
+        raise ConfigError(
+            f"--engine ray leaves results in a folder; --out {output.path} is one file (a folder ends in /)",
+            where="out",
+        )
     paths = expand(files)
     output.check(paths)
-    scorer = Scorer.from_bundle(bundle, device=device)
+    scorer = Scorer.from_bundle(bundle, device=device if cluster is None else "cpu")
     alpha = check_alpha(alpha) if alpha is not None else scorer.alpha
     guarantee = check_guarantee(guarantee) if guarantee is not None else scorer.guarantee
     if heatmaps is not None:
@@ -75,7 +103,10 @@ def score_files(
         _conclude(run, found, seconds, f"wrote {output.path}")
         return
     parts = Parts(output.path, output.kind, output.partition)
-    steps = score_to_parts(run, inputs, parts, resume=output.resume)
+    if cluster is None:
+        steps = score_to_parts(run, inputs, parts, resume=output.resume)
+    else:
+        steps = cluster.score(run, inputs, parts, resume=output.resume, bundle=bundle, device=device)
     found, seconds = _watch(steps, total_items(inputs))
     whole = parts.finish(len(inputs))
     if whole is None:
@@ -86,11 +117,11 @@ def score_files(
     _conclude(run, found, seconds, f"all {whole.items:,} items are in {output.path} ({SUCCESS} says what was found)")
 
 
-def _watch(steps: Iterator[Progress], total: int | None) -> tuple[BulkSummary, float]:
+def _watch(steps: Generator[Progress], total: int | None) -> tuple[BulkSummary, float]:
     """Run to the end; what was found, and seconds."""
     started = time.monotonic()
     found = BulkSummary()
-    with scoring_progress(total) as say:
+    with scoring_progress(total) as say, closing(steps):
         for progress in steps:
             found = progress.found
             say(found.items, progress.passed)

@@ -82,14 +82,19 @@ class Parts:
                 where="out",
             )
 
-    def _check_plan(self, plan: dict[str, object]) -> None:
+    def plan(self) -> dict[str, object]:
+        """The plan that the folder holds. Raises ConfigError."""
         try:
             found = json.loads((self.out / PLAN).read_bytes())
         except (OSError, ValueError) as error:
             raise ConfigError(f"--out: {self.out / PLAN} cannot be read: {error}", where="out") from error
+        return found if isinstance(found, dict) else {}
+
+    def _check_plan(self, plan: dict[str, object]) -> None:
+        found = self.plan()
         expected = json.loads(json.dumps(plan))
         for name, value in expected.items():
-            before = found.get(name) if isinstance(found, dict) else None
+            before = found.get(name)
             if before != value:
                 raise ConfigError(
                     f"--out: {self.out} was begun with another {name.replace('_', ' ')}: {_difference(before, value)}; "
@@ -98,8 +103,14 @@ class Parts:
                 )
 
     def wanted(self, place: int, number: int) -> bool:
-        """Whether a piece is in this run's share and not done yet."""
+        """Whether a piece is in this run's share and was not done before it."""
         return self.partition.has(place, number) and self._part(place, number) not in self._done
+
+    def counts(self, place: int, number: int) -> BulkSummary | None:
+        """What was found in a piece, where its part is there by now."""
+        if not (self.out / self._part(place, number)).exists():
+            return None
+        return self._counts(place, number)
 
     def finished_items(self, place: int) -> int | None:
         """The items of an input of which nothing is left to do here; None where something is."""
@@ -115,7 +126,6 @@ class Parts:
         with writing(self.out / part, self._advice):
             replace_file(self.out / COUNTS / f"{place:05d}-{number:06d}.json", json.dumps(found.to_dict()).encode())
             replace_file(self.out / part, data)
-        self._done.add(part)
 
     def end_input(self, place: int, pieces: int, items: int) -> None:
         """Note how many pieces and items an input has."""
@@ -134,10 +144,10 @@ class Parts:
             if end is None:
                 return None
             for number in range(int(str(end["pieces"]))):
-                counts = self._read(f"{place:05d}-{number:06d}.json")
+                counts = self._counts(place, number)
                 if counts is None or self._part(place, number) not in present:
                     return None
-                total += BulkSummary.from_dict(counts)
+                total += counts
                 parts += 1
         self._sweep()
         if not total.nothing_read:
@@ -154,6 +164,10 @@ class Parts:
 
     def _part(self, place: int, number: int) -> str:
         return f"part-{place:05d}-{number:06d}.{self.kind}"
+
+    def _counts(self, place: int, number: int) -> BulkSummary | None:
+        values = self._read(f"{place:05d}-{number:06d}.json")
+        return None if values is None else BulkSummary.from_dict(values)
 
     def _read(self, name: str) -> dict[str, object] | None:
         path = self.out / COUNTS / name

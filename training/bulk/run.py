@@ -1,6 +1,6 @@
 """A bulk run: every wanted piece of every input is scored, and its results are written before the next is read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -73,8 +73,15 @@ class Progress:
     found: BulkSummary
     passed: int = 0
 
+    def add(self, items: int, found: BulkSummary | None) -> None:
+        """Count a piece of so many `items`, which was passed over where nothing was `found`."""
+        if found is None:
+            self.passed += items
+        else:
+            self.found += found
 
-def score_to_file(run: BulkRun, inputs: Sequence[Input], out: Path) -> Iterator[Progress]:
+
+def score_to_file(run: BulkRun, inputs: Sequence[Input], out: Path) -> Generator[Progress]:
     """Score every item of `inputs` into the file `out`; yields the counts so far after each piece.
 
     An item that cannot be read becomes a row with its error, and so does a whole file. `out` appears when all
@@ -99,7 +106,7 @@ def score_to_file(run: BulkRun, inputs: Sequence[Input], out: Path) -> Iterator[
         results.discard()
 
 
-def score_to_parts(run: BulkRun, inputs: Sequence[Input], parts: Parts, *, resume: bool) -> Iterator[Progress]:
+def score_to_parts(run: BulkRun, inputs: Sequence[Input], parts: Parts, *, resume: bool) -> Generator[Progress]:
     """Score this partition's share of `inputs` that is not done yet; yields the counts so far after each piece.
 
     Raises ConfigError where the folder is that of another run, DataError where it cannot be written.
@@ -110,22 +117,33 @@ def score_to_parts(run: BulkRun, inputs: Sequence[Input], parts: Parts, *, resum
     for place, one in enumerate(inputs):
         items = parts.finished_items(place)
         if items is None:
-            items = count = 0
-            wanted = partial(parts.wanted, place)
-            for piece in _read_ahead(input_pieces(run.scorer, one, piece_items=run.size, wanted=wanted)):
-                if piece.items is None:
-                    progress.passed += piece.n
-                else:
-                    table, found = run.score(piece, before + piece.start)
-                    parts.write(place, piece.number, table, found)
-                    progress.found += found
-                items, count = items + piece.n, piece.number + 1
+            items = 0
+            for piece, found in score_input(run, parts, place, one, before, partial(parts.wanted, place)):
+                progress.add(piece.n, found)
+                items += piece.n
                 yield progress
-            parts.end_input(place, count, items)
         else:
             progress.passed += items
             yield progress
         before += items
+
+
+def score_input(
+    run: BulkRun, parts: Parts, place: int, one: Input, before: int, wanted: Callable[[int], bool]
+) -> Iterator[tuple[Piece, BulkSummary | None]]:
+    """Score the `wanted` pieces of the input at `place`, `before` which the other inputs have so many items.
+
+    Yields each piece with what was found in it, once its part is there; None where it was not wanted.
+    """
+    items = count = 0
+    for piece in _read_ahead(input_pieces(run.scorer, one, piece_items=run.size, wanted=wanted)):
+        found = None
+        if piece.items is not None:
+            table, found = run.score(piece, before + piece.start)
+            parts.write(place, piece.number, table, found)
+        items, count = items + piece.n, piece.number + 1
+        yield piece, found
+    parts.end_input(place, count, items)
 
 
 def check_out(out: Path, paths: Sequence[Path]) -> None:
