@@ -11,7 +11,7 @@ from elbound.bounds import fixed_noise
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.device import chunk_pool
 from elbound.models import MODELS, ModelSpec
-from elbound.scores import SCORES, Observed, Score
+from elbound.scores import SCORES, Observed, Score, for_nets
 from elbound.views import build_view, modelled_schema
 
 CPU_CHUNK_VALUES = 1 << 19
@@ -54,7 +54,7 @@ class Member(nn.Module):
     def observe(self, x: Tensor) -> Observed:
         """What the scores see of events `(n, *event)`."""
         seen = self.view(x)
-        posterior = self.model.encode(seen.expand(self.spec.nets, *seen.shape))
+        posterior = self.model.encode(for_nets(seen, self.spec.nets))
         return Observed(self.view, self.model, self.noise, x, seen, posterior)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -106,27 +106,22 @@ class Detector(nn.Module):
                 member.remember(train[order[: member.spec.bank]], chunk=self.cpu_chunk)
 
     @torch.inference_mode()
+    def score(self, x: Tensor) -> Tensor:
+        """Scores of one chunk of events `(n, *event)`, float64 `(n, scores)` in the order of `score_names`."""
+        return torch.stack([score for member in self.each() for score in member(x)], 1).double()
+
     def forward(self, x: Tensor, device: torch.device) -> Tensor:
-        """Scores of events `(n, *event)`, float64 `(n, scores)` in the order of `score_names`, on `device`.
+        """`score` of any number of events `(n, *event)`, on `device`.
 
         Works through chunks whose activations fit the cache; only one chunk is on the device at a time.
         """
         chunk = self.cpu_chunk if device.type == "cpu" else self.cuda_chunk
-        out = torch.empty(len(x), len(self.score_names), dtype=torch.float64, device=device)
-
-        @torch.inference_mode()
-        def score(start: int) -> None:
-            rows = x[start : start + chunk].to(device)
-            columns = [score for member in self.each() for score in member(rows)]
-            out[start : start + chunk] = torch.stack(columns, 1)
-
-        starts = range(0, len(x), chunk)
-        if device.type == "cpu" and len(starts) > 1 and self.workers > 1:
-            list(chunk_pool(self.workers).map(score, starts))
-        else:
-            for start in starts:
-                score(start)
-        return out
+        if len(x) <= chunk:
+            return self.score(x.to(device))
+        chunks = x.split(chunk)
+        if device.type == "cpu" and self.workers > 1:
+            return torch.cat(list(chunk_pool(self.workers).map(self.score, chunks)))
+        return torch.cat([self.score(part.to(device)) for part in chunks])
 
 
 def _row_values(spec: ModelSpec, schema: TableSchema | ImageSchema) -> int:
