@@ -1,7 +1,8 @@
 """A detector: views of an item -> models -> scores. Its state is all that the bundle's weights hold."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +19,9 @@ CPU_CHUNK_VALUES = 1 << 19
 CUDA_CHUNK_VALUES = 1 << 24
 LOOK_ITEMS = 64
 MIN_CHUNK, MAX_CHUNK, MAX_CUDA_CHUNK = 64, 1024, 8192
+
+ChunkScore: TypeAlias = Callable[[Tensor], Tensor]
+"""From events `(n, *event)` to their scores, float64 `(n, scores)`."""
 
 
 class DetectorSpec(BaseModel):
@@ -105,23 +109,26 @@ class Detector(nn.Module):
             if member.spec.bank:
                 member.remember(train[order[: member.spec.bank]], chunk=self.cpu_chunk)
 
-    @torch.inference_mode()
     def score(self, x: Tensor) -> Tensor:
         """Scores of one chunk of events `(n, *event)`, float64 `(n, scores)` in the order of `score_names`."""
-        return torch.stack([score for member in self.each() for score in member(x)], 1).double()
+        return torch.stack([score.double() for member in self.each() for score in member(x)], 1)
 
-    def forward(self, x: Tensor, device: torch.device) -> Tensor:
-        """`score` of any number of events `(n, *event)`, on `device`.
+    @torch.inference_mode()
+    def forward(self, x: Tensor, device: torch.device, score: ChunkScore | None = None) -> Tensor:
+        """`score` of any number of events `(n, *event)`, on `device`; by another one that computes the same if given.
 
         Works through chunks whose activations fit the cache; only one chunk is on the device at a time.
         """
+        score = score or self.score
         chunk = self.cpu_chunk if device.type == "cpu" else self.cuda_chunk
+        if len(x) == 0:
+            return torch.empty(0, len(self.score_names), dtype=torch.float64, device=device)
         if len(x) <= chunk:
-            return self.score(x.to(device))
+            return score(x.to(device))
         chunks = x.split(chunk)
         if device.type == "cpu" and self.workers > 1:
-            return torch.cat(list(chunk_pool(self.workers).map(self.score, chunks)))
-        return torch.cat([self.score(part.to(device)) for part in chunks])
+            return torch.cat(list(chunk_pool(self.workers).map(torch.inference_mode()(score), chunks)))
+        return torch.cat([score(part.to(device)) for part in chunks])
 
 
 def _row_values(spec: ModelSpec, schema: TableSchema | ImageSchema) -> int:
