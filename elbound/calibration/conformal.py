@@ -95,8 +95,7 @@ class ConformalCalibrator:
 
     def count_on_grid(self, on_grid: np.ndarray) -> np.ndarray:
         """The same for scores that are on the grid already."""
-        above = np.where(np.isnan(on_grid), np.inf, on_grid)
-        return self.n - self.sorted_scores.searchsorted(above, side="left")
+        return self.n - self.sorted_scores.searchsorted(on_grid, side="left")  # which sorts NaN behind infinity
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
         """`(m,)` in [1 / (n + 1), 1]; a score that is not a number is as anomalous as can be."""
