@@ -32,7 +32,7 @@ class Observed:
     @cached_property
     def terms(self) -> BoundTerms:
         """The pieces of the bounds, by the stored noise."""
-        return terms_at(self.model, for_nets(self.seen, len(self.posterior.mu)), self.posterior, self.noise)
+        return terms_at(self.model, for_nets(self.seen, self.posterior.mu.shape[0]), self.posterior, self.noise)
 
     @cached_property
     def coordinates(self) -> Tensor:
@@ -52,7 +52,7 @@ def for_nets(seen: Tensor, nets: int) -> Tensor:
 
 def over_nets(values: Tensor) -> Tensor:
     """The arithmetic mean, `(nets, n)` to `(n,)`, so that the shares of an explanation add up."""
-    return values[0] if len(values) == 1 else values.mean(0)
+    return values[0] if values.shape[0] == 1 else values.mean(0)
 
 
 class Score(nn.Module):
