@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from elbound.bundle import check_target
-from elbound.errors import ConfigError
+from elbound.errors import BundleError, ConfigError
 from elbound.export import check_export, with_export
 from elbound.fit.detector import DetectorConfig, fit_all
 from elbound.fit.image_defaults import settle_mode
@@ -45,7 +45,7 @@ def train(config: TrainConfig) -> Scorer:
             raise
     scorer = fitted.scorer
     show_calibration(scorer)
-    exported = with_export(scorer) if config.bundle.export else scorer
+    exported = _exported(scorer) if config.bundle.export else scorer
     report = report_on(fitted, source, anomalies, config.report) if config.report.enabled else None
     exported.save(out, force=config.bundle.force, report=report.files if report else None)
     config.bundle.checkpoint.unlink(missing_ok=True)
@@ -54,6 +54,15 @@ def train(config: TrainConfig) -> Scorer:
         conclude(report, out, strict=config.report.strict)
     console.print(f"next: elbound serve {out}", markup=False)
     return scorer
+
+
+def _exported(scorer: Scorer) -> Scorer:
+    """With its export; without one, and a warning, where that is not what torch computes: the training is not lost."""
+    try:
+        return with_export(scorer)
+    except BundleError as error:
+        warn(f"{error.message}; the bundle is written without an export")
+        return scorer
 
 
 def _make_parent(out: Path) -> None:

@@ -31,7 +31,8 @@ def quantise_above(scores: np.ndarray, least: int | np.ndarray) -> np.ndarray:
     """`quantise` for scores in float64 with its exponents at least `least`, which may be one for each score."""
     with np.errstate(invalid="ignore", over="ignore"):
         exponent = np.maximum(np.frexp(scores)[1], least) - QUANTUM_BITS
-        return np.ldexp(np.rint(np.ldexp(scores, -exponent)), exponent)
+        on_grid: np.ndarray = np.ldexp(np.rint(np.ldexp(scores, -exponent)), exponent)
+    return on_grid
 
 
 def check_alpha(alpha: float) -> float:
