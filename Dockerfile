@@ -6,7 +6,7 @@
 #
 # Several models: -v "$PWD/bundles:/bundles:ro" elbound serve widgets digits
 # Settings: -e ELBOUND_...; the health check follows ELBOUND_HOST and ELBOUND_PORT, not flags.
-# On a GPU: --build-arg TORCH=cuda
+# On a GPU: --build-arg TORCH=cuda; for bundles with an export, on a CPU: --build-arg EXTRAS=onnx
 # Behind a proxy or with an index of one's own: --secret id=pip_conf,src=pip.conf and, where that says
 # `cert = /run/secrets/ca_bundle`, --secret id=ca_bundle,src=ca.pem. Neither is kept in the image.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
@@ -32,9 +32,12 @@ RUN /opt/elbound/bin/python -c "import runpy, sys, sysconfig; \
     cuda = runpy.run_path(sysconfig.get_path('purelib') + '/torch/version.py')['cuda']; \
     sys.exit((cuda is not None) != ('$TORCH' == 'cuda') and f'TORCH=$TORCH, but pip found the build for CUDA {cuda}')"
 COPY pyproject.toml .
+# Extras of pyproject.toml beside what serving needs, separated by spaces.
+ARG EXTRAS=
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca_bundle \
-    python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-        > requirements.txt && \
+    python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+        extras = [name for extra in '$EXTRAS'.split() for name in project['optional-dependencies'][extra]]; \
+        print(*project['dependencies'], *extras, sep='\n')" > requirements.txt && \
     pip --python /opt/elbound/bin/python install -c constraints.txt -r requirements.txt
 # A tenth of the image: torch's headers and its own tests.
 RUN rm -rf /opt/elbound/lib/python3*/site-packages/torch/include /opt/elbound/lib/python3*/site-packages/torch/test

@@ -23,19 +23,23 @@ import pyarrow as pa
 from benchmarks.tables import keep, rounds
 from benchmarks.training import correlated
 from elbound.data.infer import infer_schema
+from elbound.export import with_export
 from elbound.fit.detector import DetectorConfig, fit_detector
+from elbound.scorer import Scorer
 
 COLUMNS, BODIES, KEY = 32, 64, "benchmark"
 SECONDS, WARM_SECONDS = 2, 1
 TOLERANCE = 1e-5
 TRIED = (
-    "What misses its mark, and what was tried: alone, a request is its forward pass, about 117 calls of torch for 32 "
-    "numbers, half of its CPU time; ranking, decoding and encoding became three to fifteen times cheaper and are no "
-    "longer what counts. At 64, of 226 us: HTTP and routing 50, forward and ranking 40, the rest in even parts "
-    "decoding, parting the batch, the answer, metrics and futures. Gained there: no hop to a thread, batches of 64 "
-    "instead of 22 by waiting while each turn of the event loop brings more, and a frozen garbage collector. The empty "
+    "What misses its mark, and what was tried: alone, a request by torch is its forward pass, 83 calls for 32 numbers "
+    "(117 before they were cut), half of its CPU time; onnxruntime takes a sixth of that, and what is left is numpy's "
+    "calls for ranking and the service's own steps, each for one row and out of a cold cache. At 64 the forward is "
+    "3 us of a request by onnxruntime, 8 by torch: HTTP and routing, decoding, parting the batch, the answer, metrics "
+    "and futures share the rest. Gained there: no hop to a thread, batches of 64 instead of 22 by waiting while each "
+    "turn of the event loop brings more, a frozen garbage collector, histograms of our own, no telemetry. The empty "
     "POST on plain ASGI is the stricter reading; an ordinary FastAPI route is the usual one."
 )
+EMPTY = {"/empty": "plain ASGI", "/empty-fastapi": "FastAPI route"}
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -133,7 +137,6 @@ def _naive(bundle: Path) -> object:
     from pydantic import BaseModel
 
     from elbound.data.schema import TableSchema
-    from elbound.scorer import Scorer
 
     scorer = Scorer.from_bundle(bundle, device="cpu")
     assert isinstance(scorer.schema, TableSchema)
@@ -206,13 +209,17 @@ def write_script(path: Path, bodies: Sequence[bytes]) -> None:
 
 
 def fit_bundles(folder: Path) -> list[bytes]:
-    """`bench` (profile fast) and `default` in `folder`; one-row bodies of rows that neither was trained on."""
+    """`bench` (profile fast), `exported` (the same with its export) and `default` in `folder`.
+
+    Returns one-row bodies of rows that none was trained on.
+    """
     X = correlated(5000 + BODIES, COLUMNS)
     names = [f"c{i}" for i in range(COLUMNS)]
     table = pa.table(dict(zip(names, X[:5000].T, strict=True)))
     for name, profile in (("bench", "fast"), ("default", "default")):
         config = DetectorConfig(name=name, device="cpu", profile=profile)
         fit_detector(table, infer_schema(table).schema, config).save(folder / name)
+    with_export(Scorer.from_bundle(folder / "bench", device="cpu")).save(folder / "exported")
     return [orjson.dumps({"rows": [dict(zip(names, row.tolist(), strict=True))]}) for row in X[5000:]]
 
 
@@ -239,27 +246,33 @@ def main() -> None:
         with (
             running("ours", folder / "bench", 8801) as ours,
             running("naive", folder / "bench", 8802) as naive,
+            running("ours", folder / "exported", 8805) as ours_exported,
             running("ours", folder / "default", 8803) as ours_default,
             running("naive", folder / "default", 8804) as naive_default,
         ):
             check_equal(ours, naive, bodies)
+            check_equal(ours_exported, naive, bodies)
             check_equal(ours_default, naive_default, bodies)
-            at_64, at_1 = (
-                {path: Load(ours, path, c) for path in ("/score", "/empty", "/empty-fastapi")} for c in (64, 1)
+            by_torch, by_onnxruntime = (
+                {(path, c): Load(server, path, c) for c in (64, 1) for path in ("/score", *EMPTY)}
+                for server in (ours, ours_exported)
             )
             bare, full, bare_full = (Load(server, "/score", 64) for server in (naive, ours_default, naive_default))
-            loads = [*at_64.values(), *at_1.values(), bare, full, bare_full]
+            loads = [*by_torch.values(), *by_onnxruntime.values(), bare, full, bare_full]
             for load in loads:
                 load.measure(script, WARM_SECONDS, kept=False)
             for _ in range(times):
                 for load in loads:
                     load.measure(script, SECONDS)
     rows = [
-        line("fast profile over an empty POST, plain ASGI", at_64["/score"], at_64["/empty"], "0.40"),
-        line("fast profile over an empty POST, plain ASGI", at_1["/score"], at_1["/empty"], "0.25"),
-        line("fast profile over an empty POST, FastAPI route", at_64["/score"], at_64["/empty-fastapi"], "0.40"),
-        line("fast profile over an empty POST, FastAPI route", at_1["/score"], at_1["/empty-fastapi"], "0.25"),
-        line("fast profile over naive FastAPI", at_64["/score"], bare, "5"),
+        *(
+            line(f"fast profile by {engine} over an empty POST, {kind}", loads["/score", c], loads[path, c], least)
+            for engine, loads in (("torch", by_torch), ("onnxruntime", by_onnxruntime))
+            for path, kind in EMPTY.items()
+            for c, least in ((64, "0.40"), (1, "0.25"))
+        ),
+        line("fast profile by torch over naive FastAPI", by_torch["/score", 64], bare, "5"),
+        line("fast profile by onnxruntime over naive FastAPI", by_onnxruntime["/score", 64], bare, "5"),
         line("default detector over naive FastAPI", full, bare_full, ""),
     ]
     keep(
@@ -270,6 +283,7 @@ def main() -> None:
             "ours, CPU us", "other, CPU us", "ratio", "ours, p99 ms", "other, p99 ms", "least",
         ],
         rows,
+        "By torch or by onnxruntime: the same bundle without and with its export. "
         f"Medians of {times} alternating rounds of {SECONDS} s with wrk on the same machine; ratios are medians of the "
         "rounds' ratios. CPU is that of the server's process tree for one request. Key check, validation and metrics "
         "are on, logs off. The empty POST is a route of the same server behind the same middleware. The naive scorer "

@@ -50,17 +50,18 @@ class BoundTerms:
 
     `log_px`, `log_pz`, `log_qz` `(nets, K, n)` belong to the same K samples `z`; `log_share` `(nets, K, n)` is
     the log of each sample's share in an expectation, or None for 1 / K; `kl` `(nets, n)` is the closed form, or
-    None where the prior has none; `parameters` are the likelihood's for each sample.
+    None where the prior has none; `parameters` are the likelihood's for each sample. What only some bounds need is
+    computed when it is asked for.
     """
 
     x: Tensor
     posterior: Posterior
+    noise: Tensor
     prior: Prior
     likelihood: Likelihood
     parameters: Tensor
     z: Tensor
     log_px: Tensor
-    log_qz: Tensor
     log_share: Tensor | None
     kl: Tensor | None
 
@@ -68,6 +69,16 @@ class BoundTerms:
     def prediction(self) -> Tensor:
         """What the decoder says of each feature, averaged over the samples, `(nets, n, *event)`."""
         return _expected(self.likelihood.prediction(self.parameters, self.x[:, None]), self.log_share)
+
+    @cached_property
+    def log_qz(self) -> Tensor:
+        """log q(z|x) of the samples, and log q(c|x) where the latent has categories."""
+        logvar, logits = self.posterior.logvar[:, None], self.posterior.logits
+        log_qz = -0.5 * (self.noise.square().sum(-1) + (logvar + LOG_2PI).sum(-1))
+        if logits is None:
+            return log_qz
+        joint: Tensor = (log_qz[:, :, None] + torch.log_softmax(logits, -1).mT[:, None]).flatten(1, 2)
+        return joint
 
     @cached_property
     def log_pz(self) -> Tensor:
@@ -83,6 +94,11 @@ class BoundTerms:
         return -_expected(self.log_px, self.log_share)
 
     @cached_property
+    def negative_elbo(self) -> Tensor:
+        """reconstruction + rate, `(nets, n)`."""
+        return self.reconstruction + self.rate
+
+    @cached_property
     def rate(self) -> Tensor:
         """KL(q(z|x) || p(z)), `(nets, n)`: in closed form where there is one, else from the samples."""
         return self.sampled_kl if self.kl is None else self.kl
@@ -94,10 +110,9 @@ class BoundTerms:
 
 
 class Samples(NamedTuple):
-    """Latents `(nets, K, n, latent)` and their logs `(nets, K, n)`, as in BoundTerms."""
+    """Latents `(nets, K, n, latent)` and the logs of their shares `(nets, K, n)`, as in BoundTerms."""
 
     z: Tensor
-    log_qz: Tensor
     log_share: Tensor | None = None
 
 
@@ -112,9 +127,7 @@ def bound_terms(model: Density, x: Tensor, noise: Tensor) -> BoundTerms:
 def terms_at(model: Density, x: Tensor, posterior: Posterior, noise: Tensor) -> BoundTerms:
     """The bound terms of `x` under any posterior, not only the encoder's."""
     mu, logvar = (part[:, None] for part in posterior)  # (nets, 1, n, latent)
-    z = mu + torch.exp(0.5 * logvar) * noise
-    log_qz = -0.5 * (noise.square().sum(-1) + (logvar + LOG_2PI).sum(-1))
-    samples = Samples(z, log_qz)
+    samples = Samples(torch.addcmul(mu, torch.exp(0.5 * logvar), noise))
     kl = model.prior.rate(posterior.mu, posterior.logvar)
     if posterior.logits is not None:
         samples = with_categories(samples, posterior.logits)
@@ -124,12 +137,12 @@ def terms_at(model: Density, x: Tensor, posterior: Posterior, noise: Tensor) -> 
     return BoundTerms(
         x=x,
         posterior=posterior,
+        noise=noise,
         prior=model.prior,
         likelihood=model.likelihood,
         parameters=parameters,
         z=samples.z,
         log_px=model.likelihood.log_prob(parameters, seen).sum(tuple(range(3, x.ndim + 1))),
-        log_qz=samples.log_qz,
         log_share=samples.log_share,
         kl=kl,
     )
@@ -147,8 +160,7 @@ def with_categories(samples: Samples, logits: Tensor) -> Samples:
     log_qc = torch.log_softmax(logits, -1).mT[:, None].expand(nets, K, C, n)
     one_hot = torch.eye(C, dtype=logits.dtype, device=logits.device)[:, None].expand(nets, K, C, n, C)
     z = torch.cat([samples.z[:, :, None].expand(nets, K, C, n, -1), one_hot], -1)
-    log_qz = samples.log_qz[:, :, None] + log_qc
-    return Samples(*(part.flatten(1, 2) for part in (z, log_qz, log_qc - math.log(K))))
+    return Samples(z.flatten(1, 2), (log_qc - math.log(K)).flatten(1, 2))
 
 
 def categorical_kl(logits: Tensor) -> Tensor:
@@ -162,7 +174,7 @@ def elbo(terms: BoundTerms, *, sampled_kl: bool = False) -> Tensor:
 
     `sampled_kl` takes the KL from the same samples: then elbo <= iwae item by item.
     """
-    return -terms.reconstruction - (terms.sampled_kl if sampled_kl else terms.rate)
+    return -(terms.reconstruction + terms.sampled_kl) if sampled_kl else -terms.negative_elbo
 
 
 def iwae(terms: BoundTerms) -> Tensor:

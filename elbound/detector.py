@@ -1,7 +1,8 @@
 """A detector: views of an item -> models -> scores. Its state is all that the bundle's weights hold."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,13 +12,16 @@ from elbound.bounds import fixed_noise
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.device import chunk_pool
 from elbound.models import MODELS, ModelSpec
-from elbound.scores import SCORES, Observed, Score
+from elbound.scores import SCORES, Observed, Score, for_nets
 from elbound.views import build_view, modelled_schema
 
 CPU_CHUNK_VALUES = 1 << 19
 CUDA_CHUNK_VALUES = 1 << 24
 LOOK_ITEMS = 64
 MIN_CHUNK, MAX_CHUNK, MAX_CUDA_CHUNK = 64, 1024, 8192
+
+ChunkScore: TypeAlias = Callable[[Tensor], Tensor]
+"""From events `(n, *event)` to their scores, float64 `(n, scores)`."""
 
 
 class DetectorSpec(BaseModel):
@@ -54,7 +58,7 @@ class Member(nn.Module):
     def observe(self, x: Tensor) -> Observed:
         """What the scores see of events `(n, *event)`."""
         seen = self.view(x)
-        posterior = self.model.encode(seen.expand(self.spec.nets, *seen.shape))
+        posterior = self.model.encode(for_nets(seen, self.spec.nets))
         return Observed(self.view, self.model, self.noise, x, seen, posterior)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -105,28 +109,26 @@ class Detector(nn.Module):
             if member.spec.bank:
                 member.remember(train[order[: member.spec.bank]], chunk=self.cpu_chunk)
 
+    def score(self, x: Tensor) -> Tensor:
+        """Scores of one chunk of events `(n, *event)`, float64 `(n, scores)` in the order of `score_names`."""
+        return torch.stack([score.double() for member in self.each() for score in member(x)], 1)
+
     @torch.inference_mode()
-    def forward(self, x: Tensor, device: torch.device) -> Tensor:
-        """Scores of events `(n, *event)`, float64 `(n, scores)` in the order of `score_names`, on `device`.
+    def forward(self, x: Tensor, device: torch.device, score: ChunkScore | None = None) -> Tensor:
+        """`score` of any number of events `(n, *event)`, on `device`; by another one that computes the same if given.
 
         Works through chunks whose activations fit the cache; only one chunk is on the device at a time.
         """
+        score = score or self.score
         chunk = self.cpu_chunk if device.type == "cpu" else self.cuda_chunk
-        out = torch.empty(len(x), len(self.score_names), dtype=torch.float64, device=device)
-
-        @torch.inference_mode()
-        def score(start: int) -> None:
-            rows = x[start : start + chunk].to(device)
-            columns = [score for member in self.each() for score in member(rows)]
-            out[start : start + chunk] = torch.stack(columns, 1)
-
-        starts = range(0, len(x), chunk)
-        if device.type == "cpu" and len(starts) > 1 and self.workers > 1:
-            list(chunk_pool(self.workers).map(score, starts))
-        else:
-            for start in starts:
-                score(start)
-        return out
+        if len(x) == 0:
+            return torch.empty(0, len(self.score_names), dtype=torch.float64, device=device)
+        if len(x) <= chunk:
+            return score(x.to(device))
+        chunks = x.split(chunk)
+        if device.type == "cpu" and self.workers > 1:
+            return torch.cat(list(chunk_pool(self.workers).map(torch.inference_mode()(score), chunks)))
+        return torch.cat([score(part.to(device)) for part in chunks])
 
 
 def _row_values(spec: ModelSpec, schema: TableSchema | ImageSchema) -> int:

@@ -88,7 +88,8 @@ def recalibrated(
             "training": manifest.training.model_copy(update={"calibration": len(scores), "held_out": True}),
         }
     )
-    return Scorer(manifest, scorer.detector, fresh, scorer.golden, device=scorer.device), difference
+    renewed = Scorer(manifest, scorer.detector, fresh, scorer.golden, device=scorer.device, export=scorer.export)
+    return renewed, difference
 
 
 def _difference(old: Calibration, fresh: Calibration) -> Difference:

@@ -18,6 +18,7 @@ from elbound.data.schema import ImageSchema, TableSchema
 from elbound.data.table import Rows, TablePreprocessor
 from elbound.detector import Detector
 from elbound.device import choose_device
+from elbound.engine import choose_engine, worst_difference
 from elbound.errors import BundleCorrupt, GoldenMismatch, SchemaError
 from elbound.regret import likelihood_regret
 
@@ -43,12 +44,15 @@ class Scorer:
         golden: Tensor,
         *,
         device: torch.device,
+        export: bytes | None = None,
     ) -> None:
         self.manifest = manifest
         self.detector = detector.to(device).eval().requires_grad_(False)
         self.calibration = calibration
         self.golden = golden
         self.device = device
+        self.export = export
+        self.engine = choose_engine(self.detector, golden, device, export)
         self.table = TablePreprocessor(manifest.item) if isinstance(manifest.item, TableSchema) else None
         self.image = ImagePreprocessor(manifest.item) if isinstance(manifest.item, ImageSchema) else None
 
@@ -77,7 +81,7 @@ class Scorer:
             raise BundleCorrupt(
                 f"{path} does not hold the model of its manifest: {str(error).splitlines()[0]}", where=str(path)
             ) from error
-        scorer = cls(manifest, detector, calibration, golden, device=choose_device(device))
+        scorer = cls(manifest, detector, calibration, golden, device=choose_device(device), export=content.export)
         scorer.check_golden(expected)
         return scorer
 
@@ -145,7 +149,7 @@ class Scorer:
         """Scores of events `(n, *event)`: float64 `(n, scores)` in the order of `detector.score_names`."""
         if tuple(x.shape[1:]) != self.schema.event:
             raise SchemaError(f"expected events of shape {('n', *self.schema.event)}, but got {tuple(x.shape)}")
-        scores: np.ndarray = self.detector(x, self.device).cpu().numpy()
+        scores: np.ndarray = self.detector(x, self.device, self.engine.score).cpu().numpy()
         return scores
 
     def score_tensor(self, x: Tensor) -> ScoredItems:
@@ -177,9 +181,7 @@ class Scorer:
 
     def check_golden(self, expected: Tensor) -> None:
         """Raise GoldenMismatch where the golden rows do not score as they did when the bundle was written."""
-        found = torch.from_numpy(self.raw_scores(self.golden))
-        difference = (found - expected).abs() / expected.abs().clamp(min=1.0)
-        worst = float(difference.nan_to_num(nan=torch.inf).max())
+        worst = worst_difference(torch.from_numpy(self.raw_scores(self.golden)), expected)
         if worst > GOLDEN_TOLERANCE:
             raise GoldenMismatch(
                 f"{self.name} {self.version} scores its golden rows {worst:.2g} off (relative; at most "
@@ -204,6 +206,7 @@ class Scorer:
             },
             golden={"x": self.golden, "scores": torch.from_numpy(self.raw_scores(self.golden))},
             report=report or {},
+            export=self.export,
         )
         manifest = save_bundle(content, Path(path), force=force)
         Scorer.from_bundle(path, device=str(self.device))

@@ -54,6 +54,7 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> FastAPI:
         redirect_slashes=False,
         docs_url=None,  # its page would load scripts from a CDN
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asked for anew by every request
         lifespan=_lifespan(state),
         middleware=[
             Middleware(MetricsMiddleware, metrics=metrics),

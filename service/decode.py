@@ -122,9 +122,8 @@ def decode_upload(upload: Upload, scorer: Scorer, settings: Settings, left: Budg
         return _images(scorer, [upload.body], [upload.name] if upload.name else None, settings, left)
     if upload.media_type == ZIP:
         return _zip(upload, scorer, settings, left)
-    limits = _table_limits(scorer, settings, left)
     if upload.media_type == NPY:
-        return scorer.to_tensor(parse_npy(upload.body, limits=limits))
+        return scorer.to_tensor(parse_npy(upload.body, limits=_table_limits(scorer, settings, left)))
     if isinstance(scorer.schema, ImageSchema):
         raise SchemaError(
             f"{scorer.name} scores images. Got {upload.media_type} instead",
@@ -133,6 +132,7 @@ def decode_upload(upload: Upload, scorer: Scorer, settings: Settings, left: Budg
         )
     if upload.media_type == JSON:
         return scorer.to_tensor(_json_rows(upload.body, left))
+    limits = _table_limits(scorer, settings, left)
     return scorer.to_tensor(TABLES[upload.media_type](io.BytesIO(upload.body), limits))
 
 

@@ -2,14 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from types import TracebackType
 
 import numpy as np
 import torch
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from elbound.calibration.calibration import Decisions, ScoredItems
@@ -18,13 +15,12 @@ from elbound.scorer import Scorer
 from service.batcher import BatchRecord
 from service.drift import ModelDrift
 from service.errors import REFUSED, answer_of
+from service.histograms import Buckets, Histogram, PValues
 
 MODEL = ("model_name", "model_version")
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-P_VALUE_EDGES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 STAGES = ("decode", "queue", "infer", "postprocess")
-WAITING_UPLOADS = 256
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -38,19 +34,17 @@ class Metrics:
             "elbound_requests", "Requests answered.", ("route", "method", "status"), registry=registry
         )
         self.request_seconds = Histogram(
-            "elbound_request_duration_seconds",
-            "Time to answer.",
-            ("route",),
-            buckets=SECONDS,
-            registry=registry,
+            "elbound_request_duration_seconds", "Time to answer.", edges=SECONDS, label="route"
         )
         self.stage_seconds = Histogram(
-            "elbound_stage_duration_seconds",
-            "Time in a stage.",
-            ("stage",),
-            buckets=SECONDS,
-            registry=registry,
+            "elbound_stage_duration_seconds", "Time in a stage.", edges=SECONDS, label="stage"
         )
+        self.batch_items = Histogram(
+            "elbound_batch_items", "Items that the device took at once.", edges=tuple(2.0**i for i in range(14))
+        )
+        self.p_values = PValues(MODEL)
+        for histogram in (self.request_seconds, self.stage_seconds, self.batch_items, self.p_values):
+            registry.register(histogram)
         self.items = Counter(
             "elbound_items_scored",
             "Items by verdict at the bundle's alpha.",
@@ -66,8 +60,6 @@ class Metrics:
             (*MODEL, "column"),
             registry=registry,
         )
-        self.p_values = PValues()
-        registry.register(self.p_values)
         self.target = Gauge("elbound_false_alarm_target", "The bundle's alpha.", MODEL, registry=registry)
         self.calibration_items = Gauge(
             "elbound_calibration_items", "Items that calibrate the verdict.", MODEL, registry=registry
@@ -84,18 +76,14 @@ class Metrics:
         self.model_info = Gauge(
             "elbound_model_info", "1 for each loaded model.", (*MODEL, "kind", "device"), registry=registry
         )
-        self.batch_items = Histogram(
-            "elbound_batch_items",
-            "Items that the device took at once.",
-            buckets=tuple(2.0**i for i in range(14)),
-            registry=registry,
-        )
         self.device_memory = Gauge(
             "elbound_device_memory_bytes", "Memory that torch holds on a GPU.", ("device",), registry=registry
         )
         self.queue_depth = Gauge("elbound_queue_depth", "Items that wait for the device.", registry=registry)
-        self.stages = {name: self.stage_seconds.labels(name) for name in STAGES}
-        self.answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self.stages = {name: self.stage_seconds.of(name) for name in STAGES}
+        self.answered: dict[tuple[str, str, int], tuple[Counter, Buckets]] = {}
+        self.verdicts: dict[tuple[str, str], tuple[Counter, Counter]] = {}
+        """Of each model: its normal items and its anomalies."""
 
     def add_model(self, scorer: Scorer) -> None:
         """Start the series of a loaded model, counters at zero, so that rates exist from the first scrape."""
@@ -106,8 +94,7 @@ class Metrics:
         if scorer.device.type == "cuda":
             memory = self.device_memory.labels(str(scorer.device))
             memory.set_function(lambda: float(torch.cuda.memory_reserved(scorer.device)))
-        for verdict in ("normal", "anomaly"):
-            self.items.labels(*labels, verdict)
+        self.verdicts[labels] = self.items.labels(*labels, "normal"), self.items.labels(*labels, "anomaly")
         self.p_values.add(labels, np.empty(0))
 
     def add_drift(self, scorer: Scorer, drift: ModelDrift) -> None:
@@ -118,6 +105,8 @@ class Metrics:
 
     def observe_upload(self, scorer: Scorer, items: TensorItems) -> None:
         """Count what could not be read and what training never saw, before anything is scored."""
+        if not (items.errors or items.unseen):
+            return
         labels = (scorer.name, scorer.version)
         for error in items.errors.values():
             self.rejected.labels(*labels, error.code).inc()
@@ -127,11 +116,12 @@ class Metrics:
     def observe_scores(self, scorer: Scorer, scored: ScoredItems, decisions: Decisions) -> None:
         """Count `decisions`, those at the bundle's alpha and guarantee, whatever the request asked for."""
         labels = (scorer.name, scorer.version)
-        anomalies = int(np.count_nonzero(decisions.is_anomaly))
-        if anomalies:
-            self.items.labels(*labels, "anomaly").inc(anomalies)
-        if anomalies < len(scored):
-            self.items.labels(*labels, "normal").inc(len(scored) - anomalies)
+        n_anomalies = int(np.count_nonzero(decisions.is_anomaly))
+        normal, anomaly = self.verdicts[labels]
+        if n_anomalies:
+            anomaly.inc(n_anomalies)
+        if n_anomalies < len(scored):
+            normal.inc(len(scored) - n_anomalies)
         self.p_values.add(labels, scored.p_value)
 
     def count_refused(self, status: int) -> None:
@@ -139,7 +129,7 @@ class Metrics:
         self.requests.labels("unmatched", "other", str(status)).inc()
 
     def observe_batch(self, batch: BatchRecord) -> None:
-        self.batch_items.observe(batch.rows)
+        self.batch_items.of().observe(batch.rows)
         self.stages["infer"].observe(batch.seconds)
         for wait in batch.waits:
             self.stages["queue"].observe(wait)
@@ -148,7 +138,7 @@ class Metrics:
         """Count and time an answer; `route` is a template and `method` a known one."""
         found = self.answered.get((route, method, status))
         if found is None:
-            found = self.requests.labels(route, method, str(status)), self.request_seconds.labels(route)
+            found = self.requests.labels(route, method, str(status)), self.request_seconds.of(route)
             self.answered[route, method, status] = found
         found[0].inc()
         found[1].observe(seconds)
@@ -196,48 +186,11 @@ class MetricsMiddleware:
 class Stage:
     """The time between entering and leaving, in a histogram."""
 
-    def __init__(self, histogram: Histogram) -> None:
-        self.histogram = histogram
+    def __init__(self, buckets: Buckets) -> None:
+        self.buckets = buckets
 
     def __enter__(self) -> None:
         self.started = time.perf_counter()
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.histogram.observe(time.perf_counter() - self.started)
-
-
-class PValues(Collector):
-    """The histogram of verdict p-values by model, filled a batch at a time.
-
-    prometheus_client's own Histogram takes values one by one, which costs more than scoring them.
-    """
-
-    def __init__(self) -> None:
-        self.edges = np.array(P_VALUE_EDGES)
-        self.counts: dict[tuple[str, str], np.ndarray] = {}
-        self.sums: dict[tuple[str, str], float] = {}
-        self.waiting: dict[tuple[str, str], list[np.ndarray]] = {}
-
-    def add(self, model: tuple[str, str], values: np.ndarray) -> None:
-        """Keep a few `values` until `WAITING_UPLOADS` uploads are there or somebody looks: together they cost less."""
-        waiting = self.waiting.setdefault(model, [])
-        waiting.append(values.copy())
-        if len(waiting) >= WAITING_UPLOADS or len(values) >= WAITING_UPLOADS:
-            self._count(model)
-
-    def _count(self, model: tuple[str, str]) -> None:
-        values = np.concatenate(self.waiting.pop(model))
-        places = np.searchsorted(self.edges, values, side="left")
-        counts = np.bincount(places, minlength=len(self.edges))
-        self.counts[model] = self.counts.get(model, np.zeros(len(self.edges))) + counts
-        self.sums[model] = self.sums.get(model, 0.0) + float(values.sum())
-
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        for model in list(self.waiting):
-            self._count(model)
-        family = HistogramMetricFamily("elbound_p_value", "Verdict p-values: flat while all is normal.", labels=MODEL)
-        for model, counts in self.counts.items():
-            steps = zip(P_VALUE_EDGES, np.cumsum(counts), strict=True)
-            buckets = [(str(edge), float(count)) for edge, count in steps]
-            family.add_metric(model, [*buckets, ("+Inf", float(counts.sum()))], self.sums[model])
-        yield family
+        self.buckets.observe(time.perf_counter() - self.started)

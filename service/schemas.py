@@ -165,6 +165,13 @@ class ScoreAnswer(_Answer):
     summary: Summary
 
 
+class Engine(_Answer):
+    """What computes the scores, and why: a rule, never a measurement."""
+
+    name: Literal["torch", "onnxruntime"]
+    reason: str
+
+
 class ModelSummary(_Answer):
     name: str
     version: str
@@ -173,6 +180,7 @@ class ModelSummary(_Answer):
     alpha: float
     n_calibration: int
     device: str
+    engine: Engine
 
 
 class ModelsAnswer(_Answer):

@@ -33,7 +33,10 @@ def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
     assert isinstance(state, State)
     for served in state.registry.models.values():
         scorer = served.scorer
-        logger.info("serving %s %s on %s, alpha %g", scorer.name, scorer.version, scorer.device, scorer.alpha)
+        logger.info(
+            "serving %s %s on %s by %s (%s), alpha %g",
+            scorer.name, scorer.version, scorer.device, scorer.engine.name, scorer.engine.reason, scorer.alpha,
+        )  # fmt: skip
     if not settings.api_key and not ipaddress.ip_address(host).is_loopback:
         logger.warning("no ELBOUND_API_KEY is set: everybody who reaches %s may score", host)
     _allow_files(settings.max_connections + SPARE_CONNECTIONS + OWN_FILES)

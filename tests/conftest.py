@@ -81,6 +81,17 @@ def table_bundle(table_scorer: Scorer, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
+def exported_bundle(table_scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The detector of `table_bundle` with its export."""
+    pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+    from elbound.export import with_export
+
+    path = tmp_path_factory.mktemp("bundles") / "exported"
+    with_export(table_scorer).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def image_bundle(image_scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bundles") / "pictures"
     image_scorer.save(path)

@@ -12,9 +12,9 @@ import elbound
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (
-    "errors", "data", "networks", "likelihoods", "priors", "bounds", "views", "models", "scores", "calibration",
-    "device", "detector", "collapse", "regret", "bundle", "scorer", "recalibration", "heatmap", "fit", "estimator",
-    "evaluation", "cli", "__main__",
+    "errors", "exporting", "data", "networks", "likelihoods", "priors", "bounds", "views", "models", "scores",
+    "calibration", "device", "detector", "engine", "collapse", "regret", "bundle", "scorer", "export", "recalibration",
+    "heatmap", "fit", "estimator", "evaluation", "cli", "__main__",
 )  # fmt: skip
 """Inside the library a module imports only from lines above its own."""
 NOT_IN_THE_LIBRARY = {"fastapi", "starlette", "uvicorn", "prometheus_client", "ray", "orjson_http"}

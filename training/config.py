@@ -61,10 +61,14 @@ class CalibrationConfig(_Section):
 
 
 class BundleConfig(_Section):
-    """Where the bundle goes (an absolute path once read); its name is the folder's unless one is given."""
+    """Where the bundle goes (an absolute path once read); its name is the folder's unless one is given.
+
+    `export` adds the detector as a graph that onnxruntime computes on a CPU.
+    """
 
     out: Annotated[Path, AfterValidator(Path.resolve)]
     name: str | None = None
+    export: Literal["onnx"] | None = None
     force: bool = False
     resume: bool = False
 

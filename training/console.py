@@ -221,6 +221,7 @@ def show_bundle(scorer: Scorer, path: Path) -> None:
         )
     console.print(f"validation ELBO of the first view {manifest.metrics['validation_elbo']:.2f} nats")
     show_calibration(scorer)
+    console.print(f"engine on a CPU, here: {scorer.engine.name} ({scorer.engine.reason})", markup=False)
     console.print("with " + ", ".join(f"{name} {version}" for name, version in manifest.software.items()))
 
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from elbound.bundle import check_target
-from elbound.errors import ConfigError
+from elbound.errors import BundleError, ConfigError
+from elbound.export import check_export, with_export
 from elbound.fit.detector import DetectorConfig, fit_all
 from elbound.fit.image_defaults import settle_mode
 from elbound.fit.loop import FitControls, Interrupted
@@ -28,6 +29,8 @@ def train(config: TrainConfig) -> Scorer:
     source = read_source(config.data, mode=config.model.mode)
     for warning in source.warnings:
         warn(warning)
+    if config.bundle.export:
+        check_export(source.schema)
     anomalies = check_before(config.report, source)
     show_schema(source.schema, len(source.items))
     mode, advice = settle_mode(source.schema, config.model.mode)
@@ -42,14 +45,24 @@ def train(config: TrainConfig) -> Scorer:
             raise
     scorer = fitted.scorer
     show_calibration(scorer)
+    exported = _exported(scorer) if config.bundle.export else scorer
     report = report_on(fitted, source, anomalies, config.report) if config.report.enabled else None
-    scorer.save(out, force=config.bundle.force, report=report.files if report else None)
+    exported.save(out, force=config.bundle.force, report=report.files if report else None)
     config.bundle.checkpoint.unlink(missing_ok=True)
     console.print(f"[green]wrote[/] {out}  ({scorer.name} {scorer.version}, {scorer.manifest.training.seconds:.0f} s)")
     if config.report.enabled:
         conclude(report, out, strict=config.report.strict)
     console.print(f"next: elbound serve {out}", markup=False)
     return scorer
+
+
+def _exported(scorer: Scorer) -> Scorer:
+    """With its export; without one, and a warning, where that is not what torch computes: the training is not lost."""
+    try:
+        return with_export(scorer)
+    except BundleError as error:
+        warn(f"{error.message}; the bundle is written without an export")
+        return scorer
 
 
 def _make_parent(out: Path) -> None:

@@ -18,19 +18,24 @@ from elbound.bundle.manifest import FORMAT_VERSION, FileRecord, Manifest, docume
 from elbound.errors import BundleCorrupt, BundleError, BundleExists
 
 MANIFEST = "manifest.json"
+EXPORT = "detector.onnx"
 TENSOR_FILES = ("weights.safetensors", "calibration.safetensors", "golden.safetensors")
 MAX_MANIFEST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
 class BundleContent:
-    """The parts of a bundle in memory; `report` maps paths below `report/` to their bytes."""
+    """The parts of a bundle in memory; `report` maps paths below `report/` to their bytes.
+
+    `export` is the detector once more, as an ONNX graph, or None.
+    """
 
     manifest: Manifest
     weights: dict[str, Tensor]
     calibration: dict[str, Tensor]
     golden: dict[str, Tensor]
     report: Mapping[str, bytes] = field(default_factory=dict)
+    export: bytes | None = None
 
 
 def save_bundle(content: BundleContent, target: Path, *, force: bool = False) -> Manifest:
@@ -80,7 +85,7 @@ def load_bundle(path: Path) -> BundleContent:
     contents = {name: _read_checked(path, name, record) for name, record in manifest.files.items()}
     weights, calibration, golden = (_tensors(path, name, contents[name]) for name in TENSOR_FILES)
     report = {name[len("report/") :]: data for name, data in contents.items() if name.startswith("report/")}
-    return BundleContent(manifest, weights, calibration, golden, report)
+    return BundleContent(manifest, weights, calibration, golden, report, contents.get(EXPORT))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -128,6 +133,8 @@ def _write_files(content: BundleContent, folder: Path) -> Manifest:
     tensors = zip(TENSOR_FILES, (content.weights, content.calibration, content.golden), strict=True)
     files = {name: safetensors.torch.save(_plain(values)) for name, values in tensors}
     files |= {f"report/{name}": data for name, data in content.report.items()}
+    if content.export is not None:
+        files[EXPORT] = content.export
     records = {
         name: FileRecord(sha256=hashlib.sha256(data).hexdigest(), size=len(data)) for name, data in files.items()
     }

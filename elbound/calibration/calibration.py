@@ -126,8 +126,8 @@ class Ranking:
     def rank(self, scores: Mapping[str, np.ndarray], verdict: np.ndarray, group: int) -> ScoredItems:
         """The items of `scores` and of the `verdict`'s score `(n,)`, ranked as the group of that number."""
         on_grid = quantise_above(np.array([*(scores[name] for name in self.by_score), verdict]), self.least)
-        counts = [own.count_on_grid(row) for own, row in zip(self.calibrators, on_grid, strict=True)]
-        p_values = self.verdict.p_values_of_counts(np.array(counts))
+        counts = np.array([own.count_on_grid(row) for own, row in zip(self.calibrators, on_grid, strict=True)])
+        p_values = self.verdict.p_values_of_counts(counts)
         return ScoredItems(
             scores=dict(scores),
             p_values=dict(zip(self.by_score, p_values, strict=False)),

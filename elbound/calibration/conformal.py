@@ -31,7 +31,8 @@ def quantise_above(scores: np.ndarray, least: int | np.ndarray) -> np.ndarray:
     """`quantise` for scores in float64 with its exponents at least `least`, which may be one for each score."""
     with np.errstate(invalid="ignore", over="ignore"):
         exponent = np.maximum(np.frexp(scores)[1], least) - QUANTUM_BITS
-        return np.where(np.isfinite(scores), np.ldexp(np.rint(np.ldexp(scores, -exponent)), exponent), scores)
+        on_grid: np.ndarray = np.ldexp(np.rint(np.ldexp(scores, -exponent)), exponent)
+    return on_grid
 
 
 def check_alpha(alpha: float) -> float:
@@ -95,8 +96,7 @@ class ConformalCalibrator:
 
     def count_on_grid(self, on_grid: np.ndarray) -> np.ndarray:
         """The same for scores that are on the grid already."""
-        above = np.where(np.isnan(on_grid), np.inf, on_grid)
-        return self.n - self.sorted_scores.searchsorted(above, side="left")
+        return self.n - self.sorted_scores.searchsorted(on_grid, side="left")  # which sorts NaN behind infinity
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
         """`(m,)` in [1 / (n + 1), 1]; a score that is not a number is as anomalous as can be."""

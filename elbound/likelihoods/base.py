@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from elbound.exporting import is_exporting
+
 
 class Likelihood(nn.Module):
     """A distribution over events given the decoder's output, factorised over features.
@@ -39,7 +41,7 @@ def where_seen(x: Tensor, terms: Tensor) -> Tensor:
     """`terms` with 0 where `x` is missing.
 
     On a CPU, data without gaps skip the pass over all K samples; on a GPU the question would wait for the
-    device.
+    device, and a graph cannot ask.
     """
     missing = torch.isnan(x)
-    return terms.masked_fill(missing, 0.0) if x.is_cuda or bool(missing.any()) else terms
+    return terms.masked_fill(missing, 0.0) if x.is_cuda or is_exporting() or bool(missing.any()) else terms

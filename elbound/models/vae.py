@@ -36,10 +36,11 @@ class VAE(Model):
         return posterior.mu, posterior.logvar
 
     def _posterior(self, encoded: Tensor) -> Posterior:
-        gaussian, logits = encoded.tensor_split([encoded.shape[-1] - self.categories], -1)
-        mu, logvar = gaussian.chunk(2, -1)
-        logvar = logvar.clamp(MIN_LATENT_LOGVAR, MAX_LATENT_LOGVAR)
-        return Posterior(mu, logvar, logits if self.categories else None)
+        logits = None
+        if self.categories:
+            encoded, logits = encoded.tensor_split([encoded.shape[-1] - self.categories], -1)
+        mu, logvar = encoded.chunk(2, -1)
+        return Posterior(mu, logvar.clamp(MIN_LATENT_LOGVAR, MAX_LATENT_LOGVAR), logits)
 
     def decode(self, z: Tensor) -> Tensor:
         parameters: Tensor = self.decoder(z.flatten(1, 2))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from elbound.exporting import blocks
 from elbound.priors.base import Prior
 from elbound.priors.mixture import mixture_log_prob
 from elbound.priors.standard_normal import StandardNormal
@@ -62,7 +63,7 @@ class AggregatePosterior(Prior):
         weights, own = self.comparison
         mu, logvar = mu.double(), logvar.double()
         moments = torch.cat([mu.square() + logvar.exp(), mu], -1)
-        nearest = torch.cat([_soft_minimum(part, weights, own) for part in moments.split(BLOCK_ITEMS, 1)], 1)
+        nearest = torch.cat([_soft_minimum(part, weights, own) for part in blocks(moments, BLOCK_ITEMS, 1)], 1)
         return (nearest - 0.5 * (logvar.sum(-1) + self.latent)).to(self.mu.dtype)
 
     def train(self, mode: bool = True) -> "AggregatePosterior":

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from elbound.exporting import blocks
 from elbound.likelihoods.gaussian import LOG_2PI
 from elbound.priors.base import Prior
 
@@ -21,7 +22,7 @@ def mixture_log_prob(z: Tensor, mu: Tensor, logvar: Tensor, log_weight: Tensor) 
     precision = torch.exp(-logvar)
     table = torch.cat([-0.5 * precision, mu * precision], -1)
     offset = log_weight.double() - 0.5 * (mu.square() * precision + logvar + LOG_2PI).sum(-1)
-    found = [_log_sum(points, table, offset) for points in z.flatten(1, 2).split(CHUNK_POINTS, 1)]
+    found = [_log_sum(points, table, offset) for points in blocks(z.flatten(1, 2), CHUNK_POINTS, 1)]
     log_prob: Tensor = torch.cat(found, 1).unflatten(1, z.shape[1:3])
     return log_prob
 

@@ -32,8 +32,7 @@ class Observed:
     @cached_property
     def terms(self) -> BoundTerms:
         """The pieces of the bounds, by the stored noise."""
-        nets = len(self.posterior.mu)
-        return terms_at(self.model, self.seen.expand(nets, *self.seen.shape), self.posterior, self.noise)
+        return terms_at(self.model, for_nets(self.seen, self.posterior.mu.shape[0]), self.posterior, self.noise)
 
     @cached_property
     def coordinates(self) -> Tensor:
@@ -44,6 +43,16 @@ class Observed:
     def code_length(self) -> Tensor:
         """How many bits a lossless code of the images takes, float64 `(n,)`."""
         return code_length(self.x)
+
+
+def for_nets(seen: Tensor, nets: int) -> Tensor:
+    """What every net sees, `(n, *event)` to `(nets, n, *event)`, without a copy."""
+    return seen[None] if nets == 1 else seen.expand(nets, *seen.shape)
+
+
+def over_nets(values: Tensor) -> Tensor:
+    """The arithmetic mean, `(nets, n)` to `(n,)`, so that the shares of an explanation add up."""
+    return values[0] if values.shape[0] == 1 else values.mean(0)
 
 
 class Score(nn.Module):

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from elbound.bounds import elbo, iwae
+from elbound.bounds import iwae
 from elbound.models.base import Model
-from elbound.scores.base import Observed, Score
+from elbound.scores.base import Observed, Score, over_nets
 
 
 class NegativeELBO(Score):
@@ -14,7 +14,7 @@ class NegativeELBO(Score):
     unit = "nats"
 
     def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
-        return -elbo(observed.terms).mean(0)
+        return over_nets(observed.terms.negative_elbo)
 
 
 class Reconstruction(Score):
@@ -24,7 +24,7 @@ class Reconstruction(Score):
     unit = "nats"
 
     def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
-        return observed.terms.reconstruction.mean(0)
+        return over_nets(observed.terms.reconstruction)
 
 
 class KL(Score):
@@ -34,7 +34,7 @@ class KL(Score):
     unit = "nats"
 
     def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
-        return observed.terms.rate.mean(0)
+        return over_nets(observed.terms.rate)
 
 
 class NegativeIWAE(Score):
@@ -44,4 +44,4 @@ class NegativeIWAE(Score):
     unit = "nats"
 
     def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
-        return -iwae(observed.terms).mean(0)
+        return -over_nets(iwae(observed.terms))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from elbound.data.schema import ImageSchema, TableSchema
+from elbound.exporting import blocks
 from elbound.models.base import Model, ModelSpec
 from elbound.scores.base import Observed, Score
 
@@ -78,7 +79,7 @@ class Bank:
         """
         k = min(k, self.size)
         return torch.cat(
-            [_nearest(block, self.points, self.squares, k) for block in queries.double().split(BLOCK_ITEMS)]
+            [_nearest(block, self.points, self.squares, k) for block in blocks(queries.double(), BLOCK_ITEMS)]
         )
 
 

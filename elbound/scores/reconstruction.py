@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from elbound.models.base import Model
-from elbound.scores.base import Observed, Score
+from elbound.scores.base import Observed, Score, over_nets
 
 
 class ReconstructionError(Score):
@@ -21,4 +21,4 @@ class ReconstructionError(Score):
         features = tuple(range(2, terms.x.ndim))
         errors = model.likelihood.error(terms.prediction, terms.x).sum(features)
         cells = (~terms.x.isnan()).sum(features).clamp(min=1)
-        return (errors / cells).mean(0)
+        return over_nets(errors / cells)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from elbound.data.schema import TableSchema
+from elbound.exporting import places
 from elbound.views.base import View
 
 MAX_DEVIATION = 1e5
@@ -88,8 +89,10 @@ class NormalView(StandardView):
         self.register_buffer("mapped", torch.zeros(d, dtype=torch.bool))
         self.register_buffer("knots", torch.zeros(d, KNOTS, dtype=torch.float64))
         self.register_buffer("quantiles", torch.zeros(d, KNOTS, dtype=torch.float64))
+        self.curves: Curves | None = None
 
     def fit(self, x: Tensor) -> "NormalView":
+        self.curves = None
         super().fit(x)
         for j, column in enumerate(x.T):
             seen = column[~torch.isnan(column)]
@@ -101,11 +104,45 @@ class NormalView(StandardView):
 
     def numbers(self, x: Tensor) -> Tensor:
         numbers = super().numbers(x)
-        columns = self.mapped.nonzero()[:, 0]
-        if len(columns):
-            mapped = interpolate(x[:, columns].T.contiguous(), self.knots[columns], self.quantiles[columns])
-            numbers[:, columns] = mapped.T.clamp(-MAX_DEVIATION, MAX_DEVIATION)
+        if self.curves is None or self.curves.knots.device != self.knots.device:
+            with torch.inference_mode(False), torch.no_grad():  # kept beyond the call
+                self.curves = Curves(self.mapped.nonzero()[:, 0], self.knots, self.quantiles)
+        if len(self.curves.columns):
+            numbers[:, self.curves.columns] = self.curves(x).T.clamp(-MAX_DEVIATION, MAX_DEVIATION)
         return numbers
+
+    def train(self, mode: bool = True) -> "NormalView":
+        """Knots may be loaded between modes: what was derived from them is derived anew."""
+        self.curves = None
+        super().train(mode)
+        return self
+
+
+class Curves:
+    """Piecewise linear maps of some `columns` `(columns,)` of a table, by their rows of knots `(d, KNOTS)`.
+
+    Beyond the ends a map goes on with the slope of the outer tenth of the knots' range of quantiles.
+    """
+
+    def __init__(self, columns: Tensor, knots: Tensor, quantiles: Tensor) -> None:
+        self.columns = columns
+        self.knots, self.quantiles = knots[columns], quantiles[columns]
+        self.last = places(self.knots, self.knots[:, -1:].contiguous())  # the first place of the largest knot
+        self.below = _slope(self.knots, self.quantiles, 0, self.last)
+        self.above = _slope(self.knots, self.quantiles, 1, self.last)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`(columns, n)` for events `(n, d)`; NaN stays."""
+        knots, quantiles = self.knots, self.quantiles
+        cells = x[:, self.columns].T.contiguous()
+        right = torch.minimum(places(knots, cells).clamp(min=1), self.last)
+        x0, x1 = knots.gather(1, right - 1), knots.gather(1, right)
+        z0, z1 = quantiles.gather(1, right - 1), quantiles.gather(1, right)
+        inside = z0 + (z1 - z0) * (cells - x0) / (x1 - x0)
+        low, high = knots[:, :1], knots[:, -1:]
+        below = quantiles[:, :1] + (cells - low) * self.below
+        above = quantiles[:, -1:] + (cells - high) * self.above
+        return torch.where(cells < low, below, torch.where(cells > high, above, inside))
 
 
 class TypedValues(nn.Module):
@@ -126,10 +163,10 @@ class TypedValues(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Places `(n, columns)` of events `(n, d)`; NaN stays."""
         cells = x[:, self.columns].T.contiguous()  # (columns, n)
-        place = torch.searchsorted(self.values, cells).clamp(max=self.values.shape[1] - 1)
+        place = places(self.values, cells).clamp(max=self.values.shape[1] - 1)
         known = self.values.gather(1, place) == cells
-        places = torch.where(known, place, self.count[:, None]).double()
-        return places.masked_fill(torch.isnan(cells), torch.nan).T
+        found = torch.where(known, place, self.count[:, None]).double()
+        return found.masked_fill(torch.isnan(cells), torch.nan).T
 
 
 def column_scales(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,23 +207,6 @@ def normal_knots(column: Tensor) -> tuple[Tensor, Tensor]:
     padding = KNOTS - len(values)
     values = torch.cat([values, values[-1:].expand(padding)])
     return values, torch.special.ndtri(torch.cat([middle, middle[-1:].expand(padding)]))
-
-
-def interpolate(cells: Tensor, knots: Tensor, quantiles: Tensor) -> Tensor:
-    """Piecewise linear map of `cells` `(columns, n)` by rows of knots `(columns, KNOTS)`; NaN stays.
-
-    Beyond the ends it goes on with the slope of the outer tenth of the knots' range of quantiles.
-    """
-    last = torch.searchsorted(knots, knots[:, -1:].contiguous())  # the first place of the largest knot
-    right = torch.searchsorted(knots, cells).clamp(min=1)
-    right = torch.minimum(right, last)
-    x0, x1 = knots.gather(1, right - 1), knots.gather(1, right)
-    z0, z1 = quantiles.gather(1, right - 1), quantiles.gather(1, right)
-    inside = z0 + (z1 - z0) * (cells - x0) / (x1 - x0)
-    low, high = knots[:, :1], knots[:, -1:]
-    below = quantiles[:, :1] + (cells - low) * _slope(knots, quantiles, 0, last)
-    above = quantiles[:, -1:] + (cells - high) * _slope(knots, quantiles, 1, last)
-    return torch.where(cells < low, below, torch.where(cells > high, above, inside))
 
 
 def _slope(knots: Tensor, quantiles: Tensor, end: int, last: Tensor) -> Tensor:

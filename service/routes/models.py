@@ -57,6 +57,7 @@ def _summary(scorer: Scorer, ready: bool) -> dict[str, object]:
         "alpha": scorer.alpha,
         "n_calibration": scorer.calibration.n,
         "device": str(scorer.device),
+        "engine": {"name": scorer.engine.name, "reason": scorer.engine.reason},
     }
 
 

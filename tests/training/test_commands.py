@@ -19,8 +19,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from elbound.bundle import load_bundle
+from elbound.errors import ConfigError
 from elbound.fit.checkpoint import load_checkpoint
 from elbound.scorer import Scorer
+from training.config import TrainConfig
+from training.pipeline import train
 
 ENVIRON = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -84,6 +87,19 @@ def test_train_inspect_score_and_evaluate_a_table(csv_file: Path, table_bundle: 
     assert all((row["p_value"] <= 0.1) == row["is_anomaly"] for row in by_parquet)
     evaluated = succeed("evaluate", out, "--normal", csv_file, "--anomalous", csv_file)
     assert "0.5000" in evaluated
+
+
+def test_train_with_an_export(csv_file: Path, image_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+    arguments = ["--out", tmp_path / "b", "--steps", 5, "--no-report", "--profile", "fast", "--export", "onnx"]
+    succeed("train", csv_file, *arguments)
+    assert Scorer.from_bundle(tmp_path / "b", device="cpu").engine.name == "onnxruntime"
+    pictures = TrainConfig.load(
+        None, {"data": {"path": image_folder}, "bundle": {"out": tmp_path / "c", "export": "onnx"}}
+    )
+    with pytest.raises(ConfigError, match="an image detector cannot be exported"):
+        train(pictures)
+    assert not list(tmp_path.glob("c*"))
 
 
 def test_train_and_score_images(image_folder: Path, tmp_path: Path) -> None:

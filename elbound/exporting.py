@@ -1,0 +1,22 @@
+"""What a function must do otherwise while its graph is taken: neither loop over open sizes nor ask the data.
+
+A graph has no searches either. Everywhere else these are torch's own.
+"""
+
+import torch
+from torch import Tensor
+from torch.compiler import is_exporting
+
+__all__ = ["blocks", "is_exporting", "places"]
+
+
+def blocks(x: Tensor, size: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """`x` in blocks that fit the cache; in a graph all of it, whose caller keeps batches small."""
+    return (x,) if is_exporting() else x.split(size, dim)
+
+
+def places(rising: Tensor, values: Tensor) -> Tensor:
+    """How many of each row of `rising` `(rows, m)` lie below each of `values` `(rows, n)`: `searchsorted`."""
+    if is_exporting():
+        return (rising[:, None] < values[..., None]).sum(-1)
+    return torch.searchsorted(rising, values)
