@@ -4,50 +4,62 @@ Chosen by rule and never by a measurement, so that one machine answers today as 
 """
 
 import logging
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from elbound.agreement import AGREEMENT, worst_difference
 from elbound.detector import ChunkScore, Detector
 from elbound.errors import BundleError, MissingExtra
-
-AGREEMENT = 1e-5
-"""Largest difference between the two engines, relative to a score's own size or to 1: the noise of a batch's shape."""
+from elbound.graphs import CudaGraphs
 
 logger = logging.getLogger("elbound")
 
 
 class Engine(NamedTuple):
-    """`score` is what `Detector.forward` takes, None for the detector's own; `reason` is for people."""
+    """`score` maps events `(n, *event)` on the CPU to float64 `(n, scores)` there; `reason` is for people."""
 
-    name: Literal["torch", "onnxruntime"]
+    name: Literal["torch", "onnxruntime", "cuda_graphs"]
     reason: str
-    score: ChunkScore | None = None
+    score: Callable[[Tensor], Tensor]
 
 
 def choose_engine(detector: Detector, golden: Tensor, device: torch.device, export: bytes | None) -> Engine:
-    """onnxruntime on a CPU where it is installed and the bundle's `export` agrees on the golden rows; else torch.
+    """On a CPU onnxruntime, where it is installed and the bundle's `export` agrees on the golden rows; on a GPU
+    CUDA graphs, where the detector can be captured; else torch.
 
     An export that cannot be loaded or does not agree is an error in the log; torch goes on without it.
     """
-    if export is None:
-        return Engine("torch", "the bundle has no export")
+
+    def by_torch(reason: str) -> Engine:
+        return Engine("torch", reason, lambda x: detector(x, device).cpu())
+
     if device.type != "cpu":
-        return Engine("torch", f"the device is {device.type}, and the export is for the CPU")
+        try:
+            return Engine(
+                "cuda_graphs", "the detector was captured for the device", CudaGraphs(detector, golden, device)
+            )
+        except RuntimeError as error:
+            logger.warning("no CUDA graphs, torch scores one operation at a time: %s", _first_line(error))
+            return by_torch(f"the detector cannot be captured: {_first_line(error)}")
+    if export is None:
+        return by_torch("the bundle has no export")
     try:
         score = load_graph(export)
     except MissingExtra:
-        return Engine("torch", "onnxruntime is not installed")
+        return by_torch("onnxruntime is not installed")
     except BundleError as error:
         logger.error("%s; torch scores instead", error.message)
-        return Engine("torch", error.message)
+        return by_torch(error.message)
     worst = disagreement(detector, score, golden)
     if not worst <= AGREEMENT:
         reason = f"the export scores the golden rows {worst:.2g} off (relative; at most {AGREEMENT:g})"
         logger.error("%s; torch scores instead", reason)
-        return Engine("torch", reason)
-    return Engine("onnxruntime", "the bundle's export agrees with torch on the golden rows", score)
+        return by_torch(reason)
+    reason = "the bundle's export agrees with torch on the golden rows"
+    return Engine("onnxruntime", reason, lambda x: detector(x, device, score))
 
 
 def load_graph(export: bytes) -> ChunkScore:
@@ -85,14 +97,6 @@ def disagreement(detector: Detector, score: ChunkScore, x: Tensor) -> float:
     except Exception:
         logger.exception("the export fails")
         return torch.inf
-
-
-def worst_difference(found: Tensor, expected: Tensor) -> float:
-    """The largest difference of scores `(n, scores)`, relative to their own size or to 1; infinite for other shapes."""
-    if found.shape != expected.shape:
-        return torch.inf
-    difference = (found - expected).abs() / expected.abs().clamp(min=1.0)
-    return float(difference.nan_to_num(nan=torch.inf).max()) if len(expected) else 0.0
 
 
 def _first_line(error: Exception) -> str:

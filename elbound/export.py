@@ -10,9 +10,10 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
+from elbound.agreement import AGREEMENT
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.detector import Detector
-from elbound.engine import AGREEMENT, disagreement, load_graph
+from elbound.engine import disagreement, load_graph
 from elbound.errors import BundleError, ConfigError, MissingExtra
 from elbound.scorer import Scorer
 

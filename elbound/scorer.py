@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from elbound.agreement import worst_difference
 from elbound.bundle import BundleContent, Manifest, load_bundle, save_bundle
 from elbound.calibration.calibration import Calibration, CalibrationGroups, Decisions, ScoredItems
 from elbound.data.formats import RawTable
@@ -18,7 +19,7 @@ from elbound.data.schema import ImageSchema, TableSchema
 from elbound.data.table import Rows, TablePreprocessor
 from elbound.detector import Detector
 from elbound.device import choose_device
-from elbound.engine import choose_engine, worst_difference
+from elbound.engine import choose_engine
 from elbound.errors import BundleCorrupt, GoldenMismatch, SchemaError
 from elbound.regret import likelihood_regret
 
@@ -149,7 +150,7 @@ class Scorer:
         """Scores of events `(n, *event)`: float64 `(n, scores)` in the order of `detector.score_names`."""
         if tuple(x.shape[1:]) != self.schema.event:
             raise SchemaError(f"expected events of shape {('n', *self.schema.event)}, but got {tuple(x.shape)}")
-        scores: np.ndarray = self.detector(x, self.device, self.engine.score).cpu().numpy()
+        scores: np.ndarray = self.engine.score(x).numpy()
         return scores
 
     def score_tensor(self, x: Tensor) -> ScoredItems:

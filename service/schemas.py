@@ -168,7 +168,7 @@ class ScoreAnswer(_Answer):
 class Engine(_Answer):
     """What computes the scores, and why: a rule, never a measurement."""
 
-    name: Literal["torch", "onnxruntime"]
+    name: Literal["torch", "onnxruntime", "cuda_graphs"]
     reason: str
 
 
