@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from elbound.exporting import gaps_as_zero
 from elbound.likelihoods.base import Likelihood, where_seen
 
 
@@ -23,7 +24,7 @@ class Bernoulli(Likelihood):
         return where_seen(x, self.prediction(parameters, x).log())
 
     def prediction(self, parameters: Tensor, x: Tensor) -> Tensor:
-        value = torch.nan_to_num(x)
+        value = gaps_as_zero(x)
         weight = (1 - self.novelty) * (value < 2).to(parameters.dtype)
         chosen = torch.sigmoid((2 * value - 1) * parameters)
         return torch.addcmul(parameters.new_tensor(self.novelty / 3), weight, chosen)
@@ -67,7 +68,7 @@ class Categorical(Likelihood):
 
     def prediction(self, parameters: Tensor, x: Tensor) -> Tensor:
         logits = parameters[..., self.place].masked_fill(self.is_padding, -torch.inf)  # (nets, K, n, d, levels)
-        level = torch.nan_to_num(x).long().expand(logits.shape[:-1])
+        level = gaps_as_zero(x).long().expand(logits.shape[:-1])
         chosen = torch.softmax(logits, -1).gather(-1, level[..., None])[..., 0]
         return torch.lerp(chosen, self.uniform, self.novelty)
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from elbound.exporting import gaps_as_zero
 from elbound.likelihoods.base import Likelihood, where_seen
 
 MAX_LOGVAR = 6.0
@@ -28,7 +29,7 @@ class ScaledLikelihood(Likelihood):
         raise NotImplementedError
 
     def error(self, prediction: Tensor, x: Tensor) -> Tensor:
-        return where_seen(x, (torch.nan_to_num(x) - prediction).square())
+        return where_seen(x, (gaps_as_zero(x) - prediction).square())
 
     def clamp(self, logvar: Tensor) -> Tensor:
         return logvar.clamp(self.min_logvar, MAX_LOGVAR)
@@ -48,7 +49,7 @@ class PredictedScale(ScaledLikelihood):
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         mean, logvar = parameters.split(self.features, -1)
-        return where_seen(x, self.law(torch.nan_to_num(x), mean, self.clamp(logvar)))
+        return where_seen(x, self.law(gaps_as_zero(x), mean, self.clamp(logvar)))
 
     def prediction(self, parameters: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002 - the contract
         return parameters[..., : self.features]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.errors import ConfigError
+from elbound.exporting import gaps_as_zero
 from elbound.likelihoods import IMAGE_LIKELIHOODS
 from elbound.likelihoods.base import Likelihood
 from elbound.likelihoods.columns import ColumnsLikelihood
@@ -76,10 +77,10 @@ class RowEncoder(Encoder):
 
     def inputs(self, x: Tensor) -> Tensor:
         if self.only_numbers:
-            return torch.nan_to_num(x).clamp(-MAX_INPUT, MAX_INPUT)
+            return gaps_as_zero(x).clamp(-MAX_INPUT, MAX_INPUT)
         return torch.cat(
             [
-                torch.nan_to_num(x.index_select(-1, self.plain)).clamp(-MAX_INPUT, MAX_INPUT),
+                gaps_as_zero(x.index_select(-1, self.plain)).clamp(-MAX_INPUT, MAX_INPUT),
                 (x.index_select(-1, self.hot_column) == self.hot_level).to(x.dtype),
                 torch.isnan(x.index_select(-1, self.gaps)).to(x.dtype),
             ],

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from elbound.data.schema import TableSchema
-from elbound.exporting import places
+from elbound.exporting import gaps_as_zero, places
 from elbound.views.base import View
 
 MAX_DEVIATION = 1e5
@@ -64,7 +64,7 @@ class StandardView(View):
 
     def coordinates(self, x: Tensor) -> Tensor:
         """Numbers on their scale, clipped at `MAX_COORDINATE`, 0 for a gap; levels one-hot, 1 apart."""
-        numbers = torch.nan_to_num(self.numbers(x)).clamp(-MAX_COORDINATE, MAX_COORDINATE)
+        numbers = gaps_as_zero(self.numbers(x)).clamp(-MAX_COORDINATE, MAX_COORDINATE)
         if len(self.hot_column) == 0:
             return numbers.float()
         hot = (x[:, self.hot_column] == self.hot_level) * math.sqrt(0.5)
