@@ -10,7 +10,7 @@ from elbound.scorer import Scorer
 
 
 class Function:
-    """Rows `(n, d)` to one number a row and output, on one thread."""
+    """Rows `(n, d)` to score, p-value and decision, each `(n,)`, on one thread."""
 
     def __init__(self, bundle: str) -> None:
         torch.set_num_threads(1)
@@ -22,7 +22,6 @@ class Function:
             "score": scored.score,
             "p_value": scored.p_value,
             "is_anomaly": self.scorer.decide(scored).is_anomaly.astype(np.float64),
-            **{f"{name} p": values for name, values in scored.p_values.items()},
         }
 
 

@@ -5,6 +5,7 @@ itself; results/serving-remarks.md is appended as it is.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -35,6 +36,7 @@ REMARKS = "serving-remarks.md"
 def main(words: Sequence[str] | None = None) -> int:
     """Measure the lines that are asked for; 1 where one could not be measured for a fault."""
     asked = _parser().parse_args(words)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which ends the servers too
     failed = 0
     with tempfile.TemporaryDirectory(prefix="elbound-bench-") as name:
         folder = Path(name)
@@ -44,7 +46,7 @@ def main(words: Sequence[str] | None = None) -> int:
             started = time.perf_counter()
             try:
                 found = LINES[line][1](material, QUICK if asked.quick else Pace())
-            except RuntimeError as error:
+            except (RuntimeError, OSError) as error:
                 print(f"{line} failed: {error}", file=sys.stderr)
                 failed += 1
                 continue

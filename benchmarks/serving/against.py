@@ -14,13 +14,12 @@ from benchmarks.serving.closed import WITH_KEY, Load, Sent, alternate, ratio
 from benchmarks.serving.equal import check_equal, of_ours
 from benchmarks.serving.one_row import line
 from benchmarks.serving.peers import PEERS, Peer, Settings
-from benchmarks.serving.process import Server, own
+from benchmarks.serving.process import NotStarted, Server, own
 from benchmarks.serving.record import Figure, Found
 from benchmarks.serving.run import Pace
 
 AT_ONCE, LARGE_AT_ONCE = (16, 64, 256), 4
 CALLERS = 8
-OURS_PORT, PEER_PORT = 8801, 8821
 HEADER = (
     "", "at once", "ours, 1/s", "other, 1/s", "ratio", "ours, CPU us", "other, CPU us", "ratio",
     "ours, p99 ms", "other, p99 ms", "its best settings",
@@ -46,8 +45,7 @@ class Match:
         return ratio(self.other.cpu_microseconds, self.ours.cpu_microseconds)
 
     def row(self, what: str) -> list[str]:
-        settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
-        return [*line(f"{what} over {self.peer}", self.ours, self.other), settings]
+        return [*line(f"{what} over {self.peer}", self.ours, self.other), _said(self.settings)]
 
 
 def one_row(material: Material, pace: Pace) -> Found:
@@ -106,7 +104,7 @@ class Contest:
             peer = kind(self.material.bench, self.material.folder)
             if not peer.is_installed:
                 continue
-            with own("ours", self.material.bench, OURS_PORT) as ours:
+            with own("ours", self.material.bench) as ours:
                 self.expected = self._ask_ours(ours)
                 best = self._best(peer, settings, concurrencies)
                 for i, at in best.items():
@@ -124,17 +122,14 @@ class Contest:
         """The number of the fastest settings, and at which concurrencies they are that."""
         rates: dict[int, dict[int, float]] = {c: {} for c in concurrencies}
         for i, settings in enumerate(tried):
-            with self._checked(peer, settings) as server:
-                for c in concurrencies:
-                    load = self._of(peer, server, c)
-                    try:
-                        load.measure(1, kept=False)
-                        load.measure(self.pace.trial_seconds)
-                    except RuntimeError as error:
-                        self.failed.append(f"{peer.name} {dict(settings)} at {c}: {_failure(str(error))}")
-                        continue
-                    rates[c][i] = load.rate
-                    print(f"{peer.name} {dict(settings)} at {c}: {load.rate:,.0f}/s", flush=True)
+            try:
+                with self._checked(peer, settings) as server:
+                    for c in concurrencies:
+                        rate = self._try(peer, settings, server, c)
+                        if rate:
+                            rates[c][i] = rate
+            except NotStarted as error:
+                self._fail(peer, settings, f"did not start: {str(error)[-200:]}")
         best: dict[int, list[int]] = defaultdict(list)
         for c, found in rates.items():
             if not found:
@@ -142,10 +137,26 @@ class Contest:
             best[max(found, key=lambda i: found[i])].append(c)
         return best
 
+    def _try(self, peer: Peer, settings: Settings, server: Server, c: int) -> float:
+        """Requests/s in a short trial, 0 where any failed."""
+        load = self._of(peer, server, c)
+        try:
+            load.measure(1, kept=False)
+            load.measure(self.pace.trial_seconds)
+        except RuntimeError as error:
+            self._fail(peer, settings, f"at {c}: {_failure(str(error))}")
+            return 0.0
+        print(f"{peer.name} {_said(settings)} at {c}: {load.rate:,.0f}/s", flush=True)
+        return load.rate
+
+    def _fail(self, peer: Peer, settings: Settings, why: str) -> None:
+        self.failed.append(f"{peer.name} with {_said(settings)} {why}")
+        print(self.failed[-1], flush=True)
+
     @contextmanager
     def _checked(self, peer: Peer, settings: Settings) -> Iterator[Server]:
         """The peer, once it has answered all rows as ours, alone and several callers at a time."""
-        with peer.serving(settings, PEER_PORT) as server:
+        with peer.serving(settings) as server:
             parts = [self.rows[i : i + self.at_once] for i in range(0, len(self.rows), self.at_once)]
             with ThreadPoolExecutor(CALLERS) as callers:
                 for found in (
@@ -163,6 +174,10 @@ class Contest:
 
     def _load(self, server: Server, sent: Sent, c: int) -> Load:
         return Load(server, sent, c, self.material.folder)
+
+
+def _said(settings: Settings) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def _failure(text: str) -> str:

@@ -25,7 +25,7 @@ def on_gpu(material: Material, pace: Pace, device: str = "cuda") -> Found:
         why = "no GPU here"
         return Found([Figure(BULK, None, 0.5, why=why), Figure(ONE, None, 0.5, at_most=True, unit=" ms", why=why)])
     shares, extra, rows = [], [], []
-    with own("ours", material.bench, 8801, device) as server:
+    with own("ours", material.bench, device) as server:
         _upload(material, server)
         for _ in range(pace.rounds):
             bare = bare_rows_per_second(material.bench, ROWS, device)

@@ -39,7 +39,7 @@ def over_empty(material: Material, pace: Pace) -> Found:
     """Lines of both bundles at 64 and 1 over the same server's empty POSTs; the default detector's bare scorer too."""
     figures, rows = [], []
     for name, bundle in (("fast", material.bench), ("default", material.default)):
-        with own("ours", bundle, 8801) as server:
+        with own("ours", bundle) as server:
             loads = {
                 (path, c): Load(server, Sent(path, material.objects, WITH_KEY), c, material.folder)
                 for c in MARKS
@@ -79,8 +79,8 @@ def over_naive(material: Material, pace: Pace) -> Found:
     for name, bundle, mark in (("fast", material.bench, 5.0), ("default", material.default, None)):
         with ExitStack() as servers:
             loads = []
-            for kind, port in (("ours", 8801), ("naive", 8811)):
-                server = servers.enter_context(own(kind, bundle, port))
+            for kind in ("ours", "naive"):
+                server = servers.enter_context(own(kind, bundle))
                 loads.append(Load(server, Sent("/score", material.objects, WITH_KEY), 64, material.folder))
             check_naive(*loads)
             alternate(loads, pace.rounds, pace.seconds)
@@ -109,9 +109,7 @@ def over_no_metrics(material: Material, pace: Pace) -> Found:
     """CPU a request with metrics over that without, at 64 and 1."""
     figures, rows = [], []
     with ExitStack() as servers:
-        with_them, without = (
-            servers.enter_context(own(kind, material.bench, port)) for kind, port in (("ours", 8801), ("quiet", 8811))
-        )
+        with_them, without = (servers.enter_context(own(kind, material.bench)) for kind in ("ours", "quiet"))
         pairs = [
             [
                 Load(server, Sent("/score", material.objects, WITH_KEY), c, material.folder)
@@ -133,7 +131,7 @@ def idle(material: Material, pace: Pace) -> Found:
     import time
 
     used = []
-    with own("ours", material.bench, 8801) as server:
+    with own("ours", material.bench) as server:
         Load(server, Sent("/score", material.objects, WITH_KEY), 64, material.folder).measure(pace.seconds)
         for _ in range(pace.rounds):
             before, started = server.cpu(), time.perf_counter()

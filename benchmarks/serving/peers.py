@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from benchmarks.serving.closed import JSON, Sent
-from benchmarks.serving.process import ROOT, Server, running
+from benchmarks.serving.process import ROOT, Server, free_port, running
 
 ENVIRONMENTS = ROOT / ".peers"
 Settings = Mapping[str, object]
@@ -62,7 +62,8 @@ class Peer(ABC):
         return self.read(server.call(self.path, self.body(rows), JSON))
 
     @contextmanager
-    def serving(self, settings: Settings, port: int) -> Iterator[Server]:
+    def serving(self, settings: Settings) -> Iterator[Server]:
+        port = free_port()
         command, environ = self.command(settings, port)
         with running(command, port, self.ready, environ) as server:
             yield server
@@ -122,8 +123,8 @@ class MLServer(Peer):
             "debug": False,
             "host": "127.0.0.1",
             "http_port": port,
-            "grpc_port": port + 1,
-            "metrics_port": port + 2,
+            "grpc_port": free_port(),
+            "metrics_port": free_port(),
             "metrics_dir": str(folder),
             "environments_dir": str(folder),
             "gzip_enabled": False,

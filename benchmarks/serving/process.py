@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,10 @@ ROOT = Path(__file__).parents[2]
 TICKS = os.sysconf("SC_CLK_TCK")
 START_SECONDS, STOP_SECONDS = 90, 15
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+class NotStarted(RuntimeError):
+    """A server that did not become ready; the end of its output."""
 
 
 @dataclass
@@ -54,7 +59,7 @@ def running(
 ) -> Iterator[Server]:
     """A server until the end of the block; it is there once `ready` answers 200.
 
-    The command runs in the repository's root. Raises RuntimeError with the end of its output where it does not start.
+    The command runs in the repository's root. Raises NotStarted.
     """
     whole = {**os.environ, "PYTHONPATH": str(ROOT), **ONE_THREAD, **(environ or {})}
     with Path(f"/tmp/elbound-bench-{os.getpid()}-{port}.log").open("w+b") as log:
@@ -63,10 +68,10 @@ def running(
         server = Server(process, port)
         try:
             until = time.monotonic() + START_SECONDS
-            while not server.is_ready(ready):
+            while process.poll() is not None or not server.is_ready(ready):
                 if time.monotonic() > until or process.poll() is not None:
                     log.seek(0)
-                    raise RuntimeError(f"{' '.join(map(str, command))}: {log.read()[-4000:].decode(errors='replace')}")
+                    raise NotStarted(f"{' '.join(map(str, command))}: {log.read()[-4000:].decode(errors='replace')}")
                 time.sleep(0.1)
             yield server
         finally:
@@ -74,14 +79,23 @@ def running(
 
 
 @contextmanager
-def own(kind: str, bundle: Path, port: int, device: str = "cpu") -> Iterator[Server]:
+def own(kind: str, bundle: Path, device: str = "cpu") -> Iterator[Server]:
     """One of the servers of `apps.py` until the end of the block."""
+    port = free_port()
     with running(_apps(kind, bundle, port, device), port, "/readyz") as server:
         yield server
 
 
 def _apps(kind: str, bundle: Path, number: int, device: str) -> list[str]:
     return [sys.executable, "-m", "benchmarks.serving.apps", kind, str(bundle), str(number), "--device", device]
+
+
+def free_port() -> int:
+    """A port of this machine on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def bare_rows_per_second(bundle: Path, rows: int, device: str = "cpu") -> float:

@@ -29,7 +29,7 @@ HEADER = ("", "rate, 1/s", "p50 ms", "p99 ms", "p99.9 ms", "sent late by, p99 ms
 def over_empty(material: Material, pace: Pace) -> Found:
     """The p99 of one-row requests over that of the empty POST at the same rate."""
     tallies: dict[str, list[Tally]] = {"/score": [], "/empty": []}
-    with own("ours", material.bench, 8801) as server:
+    with own("ours", material.bench) as server:
         rate = SHARE * capacity(material, server, pace)
         for _ in range(pace.rounds):
             for path, kept in tallies.items():
@@ -50,7 +50,7 @@ def beside_bulk(material: Material, pace: Pace) -> Found:
     figures, rows = [], []
     for name, bundle, mark in (("fast", material.bench, 3.0), ("default", material.default, None)):
         alone, beside, uploads = [], [], 0
-        with own("ours", bundle, 8801) as server:
+        with own("ours", bundle) as server:
             rate = SHARE_BESIDE_BULK * capacity(material, server, pace)
             for _ in range(pace.rounds):
                 alone.append(at_rate(material, server, "/score", rate, pace.tail_seconds))

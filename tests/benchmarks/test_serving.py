@@ -177,7 +177,9 @@ def test_a_figure_is_held_against_its_mark() -> None:
 
 def test_a_line_that_is_measured_again_replaces_itself_and_remarks_stay(tmp_path: Path) -> None:
     titles = {"one": "First", "two": "Second", "three": "Third"}
-    Record(tmp_path).put("one", Found([Figure("a", 1.0, 2.0)], ("x",), [["old"]], "notes"))
+    fresh = Record(tmp_path)
+    fresh.put("one", Found([Figure("a", 1.0, 2.0)], ("x",), [["old"]], "notes"))
+    assert "| old |" in fresh.render(titles, "")
     Record(tmp_path).put("two", Found([Figure("b", 1.0)]))
     Record(tmp_path).put("one", Found([Figure("a", 3.0, 2.0)], ("x",), [["new"]], "notes"))
     Record(tmp_path).put("one", Found([Figure("a", None, 2.0, why="no such server")]))
