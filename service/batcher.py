@@ -27,6 +27,8 @@ BULK_SHARE = 4
 SHORT_ROWS = 256
 SHORT_SECONDS = 0.004
 """What the jobs of one turn may keep the event loop; measured in CPU time, so that a busy machine changes nothing."""
+SHORT_JOBS = 64
+"""So many jobs of a turn have `SHORT_SECONDS`, more have more: receiving them kept the loop for longer than that."""
 SMOOTHING = 1 / 8
 
 R = TypeVar("R", bound=Rows)
@@ -151,7 +153,7 @@ class Batcher:
             self.arrived[-1].loop.call_soon(self._end_turn, len(self.arrived))
             return
         arrived, self.arrived = self.arrived, deque()
-        left = SHORT_SECONDS
+        left = SHORT_SECONDS * max(1, len(arrived) / SHORT_JOBS)
         while arrived:
             batch = _take(arrived)
             expected = self.cpu_seconds.get(_cost_of(batch), SHORT_SECONDS)

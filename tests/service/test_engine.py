@@ -188,6 +188,25 @@ def test_what_is_long_goes_to_the_worker(on_loop: Batcher) -> None:
     assert threads == ["elbound-device"] * 4
 
 
+def test_what_many_callers_sent_in_one_turn_may_keep_the_loop_as_long_as_receiving_it_did(on_loop: Batcher) -> None:
+    threads = []
+
+    def burn(x: torch.Tensor) -> ScoredItems:
+        threads.append((threading.current_thread().name, len(x)))
+        until = time.thread_time() + 0.008
+        while time.thread_time() < until:
+            pass
+        return FakeModel().score(x)
+
+    async def turns() -> None:
+        for callers in (256, 256, 32):
+            await asyncio.gather(*(submit(on_loop, burn, rows(i), batch_rows=256) for i in range(callers)))
+
+    asyncio.run(turns())
+    assert threads[:2] == [("MainThread", 256)] * 2
+    assert threads[2] == ("elbound-device", 32)
+
+
 def test_a_fault_on_the_loop_goes_to_its_caller_alone_and_is_tried_by_the_worker(on_loop: Batcher) -> None:
     model = FakeModel()
 
