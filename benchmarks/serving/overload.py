@@ -28,7 +28,7 @@ def three_times(material: Material, pace: Pace) -> Found:
     """Goodput at three times capacity over the best goodput."""
     with own("ours", material.bench) as server:
         best = capacity(material, server, pace)
-        plain = {share: [_offer(material, server, best * share, CALLERS[0], pace)] for share in SHARES}
+        plain: dict[float, list[Tally]] = {share: [] for share in SHARES}
         over: dict[int, list[Tally]] = {callers: [] for callers in CALLERS}
         for _ in range(pace.rounds):
             for share, kept in plain.items():
