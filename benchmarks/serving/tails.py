@@ -20,7 +20,7 @@ from benchmarks.serving.run import Pace
 
 SHARE, SHARE_BESIDE_BULK = 0.5, 0.25
 """Of our own capacity at 64 at once, offered."""
-CALLERS = 64
+CALLERS = 256
 DEADLINE_S = 10.0
 UPLOAD_ROWS = {"fast": 100_000, "default": 20_000}
 """So that one takes about a second or two on one core."""

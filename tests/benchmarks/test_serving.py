@@ -14,11 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.serving import against
 from benchmarks.serving.apps import without_metrics
+from benchmarks.serving.bundles import Material
 from benchmarks.serving.closed import Sent, ratio, read_wrk
 from benchmarks.serving.equal import check_equal, of_ours
 from benchmarks.serving.openloop import Answer, Client, Plan, Tally, percentile, request_text
 from benchmarks.serving.record import Figure, Found, Record
+from benchmarks.serving.run import QUICK
 from service.app import create_app
 from service.settings import Settings
 
@@ -190,6 +193,16 @@ def test_a_line_that_is_measured_again_replaces_itself_and_remarks_stay(tmp_path
     assert "## Second" in page
     assert "Third" not in page
     assert page.endswith("## Remarks\n\ntried this\n")
+
+
+def test_lines_whose_servers_are_not_installed_are_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.serving.peers.ENVIRONMENTS", tmp_path / "none")
+    material = Material(tmp_path, np.zeros((64, 32)))
+    for found in (against.one_row(material, QUICK), against.large(material, QUICK)):
+        assert found.figures
+        assert all(figure.row("")[1].endswith("is installed; `make bench-peers`") for figure in found.figures)
 
 
 def test_the_switch_takes_all_metrics_off_and_nothing_else() -> None:
