@@ -106,7 +106,8 @@ class Contest:
                 continue
             with own("ours", self.material.bench) as ours:
                 self.expected = self._ask_ours(ours)
-                best = self._best(peer, settings, concurrencies)
+                with ours.paused():
+                    best = self._best(peer, settings, concurrencies)
                 for i, at in best.items():
                     with self._checked(peer, settings[i]) as other:
                         for c in at:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,12 +101,14 @@ def read_wrk(text: str) -> tuple[int, float, float]:
 
 
 def alternate(loads: Sequence[Load], rounds: int, seconds: int) -> None:
-    """Warm all, then `rounds` rounds of each in turn."""
-    for load in loads:
-        load.measure(WARM_SECONDS, kept=False)
-    for _ in range(rounds):
+    """Warm all, then `rounds` rounds of each in turn, the servers of the others paused."""
+    for i in range(rounds + 1):
         for load in loads:
-            load.measure(seconds)
+            with ExitStack() as paused:
+                for other in {one.server.port: one.server for one in loads}.values():
+                    if other is not load.server:
+                        paused.enter_context(other.paused())
+                load.measure(seconds if i else WARM_SECONDS, kept=i > 0)
 
 
 def ratio(ours: Sequence[float], other: Sequence[float]) -> float:

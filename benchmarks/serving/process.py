@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,18 @@ class Server:
     def cpu(self) -> float:
         """Seconds of CPU time of its whole process tree."""
         return sum(_cpu_of(pid) for pid in _tree(self.process.pid))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Its processes stand still: some spin while they have nothing to do, at the cost of whoever is measured."""
+        pids = _tree(self.process.pid)
+        for pid in pids:
+            _signal(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                _signal(pid, signal.SIGCONT)
 
     def call(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
         """The body of the answer. Raises urllib's HTTPError on anything but 2xx."""
@@ -117,6 +129,11 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         except subprocess.TimeoutExpired:
             continue
     process.wait()
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _tree(root: int) -> list[int]:
