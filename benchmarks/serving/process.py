@@ -118,7 +118,8 @@ def bare_rows_per_second(bundle: Path, rows: int, device: str = "cpu") -> float:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End the whole session that the server is the first process of."""
+    """End the whole session that the server is the first process of, and what it has started in others."""
+    pids = _tree(process.pid)
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -129,6 +130,8 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         except subprocess.TimeoutExpired:
             continue
     process.wait()
+    for pid in pids:
+        _signal(pid, signal.SIGKILL)
 
 
 def _signal(pid: int, number: int) -> None:
