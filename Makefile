@@ -7,15 +7,22 @@ ARGS ?=
 TORCH ?= cpu
 TORCH_INDEX = $(if $(or $(PIP_FIND_LINKS),$(filter cuda,$(TORCH))),,--index-url https://download.pytorch.org/whl/cpu)
 BIN = $(VENV)/bin
+PEERS = $(patsubst %,.peers/%/.ready,litserve mlserver bentoml)
 READY = $(VENV)/.ready
 
-.PHONY: demo test check serve bench bench-detection pictures image-test clean
+.PHONY: demo test check serve bench bench-serving bench-peers bench-detection pictures image-test clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+.peers/%/.ready: benchmarks/peers/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check $(TORCH_INDEX) "$$(grep '^torch==' $<)"
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 demo: $(READY)  ## train on real data, serve, upload, judge; KEEP=1 leaves the server running
@@ -39,7 +46,12 @@ bench: $(READY)  ## measure; the tables are kept in benchmarks/results
 	$(BIN)/python -m benchmarks.training $(ARGS)
 	$(BIN)/python -m benchmarks.scoring $(ARGS)
 	$(BIN)/python -m benchmarks.drift $(ARGS)
-	$(BIN)/python -m benchmarks.serving $(ARGS)  # needs wrk
+
+bench-serving: $(READY)  ## every line of serving but the uploads, 25 min; needs wrk; make bench-serving ARGS="--only tail idle"
+	$(BIN)/python -m benchmarks.serving $(ARGS)
+
+bench-peers: $(READY) $(PEERS)  ## install LitServe, MLServer and BentoML in .peers/, 4.5 GB, and measure beside them; needs wrk
+	$(BIN)/python -m benchmarks.serving --only peers large $(ARGS)
 
 bench-detection: $(READY)  ## AUROC beside the peers; ELBOUND_DATA=DIR make bench-detection ARGS="tables --workers 2"
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -29,16 +29,20 @@ def keep(name: str, title: str, header: Sequence[str], rows: Sequence[Sequence[s
         f"# {title}",
         "",
         f"{datetime.date.today()} · {hardware()} · torch {torch.__version__}, Python {platform.python_version()} · "
-        f"commit {_commit()}",
+        f"commit {commit()}",
         "",
-        "| " + " | ".join(header) + " |",
-        "|" + "---|" * len(header),
-        *("| " + " | ".join(row) + " |" for row in rows),
+        *table(header, rows),
     ]
     text = "\n".join(lines) + "\n" + (f"\n{notes}\n" if notes else "")
     print(text)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def rounds(description: str, default: int) -> int:
@@ -48,7 +52,8 @@ def rounds(description: str, default: int) -> int:
     return int(parser.parse_args().rounds)
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit that is checked out, short."""
     found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"
 

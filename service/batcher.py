@@ -19,6 +19,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from service.costs import Costs
 from service.errors import DeadlineExceeded, DeviceFault, Overloaded
 from service.jobs import Job, Lane, Left, Outcome, Rows, Run, deliver
 
@@ -27,7 +28,8 @@ BULK_SHARE = 4
 SHORT_ROWS = 256
 SHORT_SECONDS = 0.004
 """What the jobs of one turn may keep the event loop; measured in CPU time, so that a busy machine changes nothing."""
-SMOOTHING = 1 / 8
+SHORT_JOBS = 64
+"""So many jobs of a turn have `SHORT_SECONDS`, more have more: receiving them kept the loop for longer than that."""
 
 R = TypeVar("R", bound=Rows)
 logger = logging.getLogger("elbound")
@@ -67,8 +69,7 @@ class Batcher:
         self.turn = 0
         self.arrived: deque[Job] = deque()
         """What this turn of the event loop has brought."""
-        self.cpu_seconds: dict[tuple[Run, int], float] = {}
-        """Of batches of a run with up to 2^i rows."""
+        self.costs = Costs()
         self.changed = threading.Condition()
         self.stopping = False
         self.faulty = False
@@ -89,6 +90,10 @@ class Batcher:
     @property
     def alive(self) -> bool:
         return self.worker.is_alive() and not self.faulty
+
+    def slice_rows(self, run: Run, lane: Lane) -> int:
+        """How many rows to submit at once and to join: of an upload so few that nobody waits long behind them."""
+        return self.batch_rows if lane == "interactive" else self.costs.slice_rows(run, self.batch_rows)
 
     async def submit(
         self,
@@ -151,10 +156,10 @@ class Batcher:
             self.arrived[-1].loop.call_soon(self._end_turn, len(self.arrived))
             return
         arrived, self.arrived = self.arrived, deque()
-        left = SHORT_SECONDS
+        left = SHORT_SECONDS * max(1, len(arrived) / SHORT_JOBS)
         while arrived:
             batch = _take(arrived)
-            expected = self.cpu_seconds.get(_cost_of(batch), SHORT_SECONDS)
+            expected = self.costs.expected(batch, SHORT_SECONDS)
             if expected < left and not self.lanes["interactive"]:
                 left -= expected
                 with self.changed:
@@ -207,7 +212,7 @@ class Batcher:
                     self._retry(wanted, on_loop=on_loop)
         if results is not None:
             outcomes += zip(wanted, results, strict=True)
-            self._learn(wanted, time.thread_time() - cpu)
+            self.costs.learn(wanted, cpu_seconds=time.thread_time() - cpu, seconds=time.monotonic() - now)
         deliver(outcomes, on_loop=on_loop)
         if results is not None:
             rows = sum(job.rows for job in wanted)
@@ -225,12 +230,6 @@ class Batcher:
             self.waiting_rows += sum(job.rows for job in jobs)
             self.waiting_bytes += sum(job.size for job in jobs)
         self._enqueue(jobs)
-
-    def _learn(self, batch: Sequence[Job], seconds: float) -> None:
-        if self.short_on_loop and batch[0].lane == "interactive":
-            cost = _cost_of(batch)
-            known = self.cpu_seconds.get(cost, seconds)
-            self.cpu_seconds[cost] = known + SMOOTHING * (seconds - known)
 
     def _fail(self) -> None:
         """The device computes nothing any more: nobody is admitted, who waits is told, the process is to end."""
@@ -264,11 +263,6 @@ def _take(jobs: deque[Job]) -> list[Job]:
 
 def _device_fault() -> DeviceFault:
     return DeviceFault("the device has failed; this process ends")
-
-
-def _cost_of(batch: Sequence[Job]) -> tuple[Run, int]:
-    """Batches that cost about the same: those of one run with up to the same power of two of rows."""
-    return batch[0].run, sum(job.rows for job in batch).bit_length()
 
 
 def _still_wanted(batch: Sequence[Job], now: float) -> tuple[list[Job], list[tuple[Job, Outcome]]]:

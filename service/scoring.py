@@ -100,7 +100,6 @@ async def score_items(
     *,
     terms: Terms,
     deadline: float,
-    batch_rows: int,
     explain: bool = False,
     left: Left | None = None,
 ) -> Answer:
@@ -112,11 +111,13 @@ async def score_items(
     m = items.x.shape[0]
     if m == 0:
         raise _none_scored(items)
+    run, parts, start = scorer.score_tensor, [], 0
     lane: Lane = "interactive" if m <= INTERACTIVE_ROWS else "bulk"
-    parts = [
-        await batcher.submit(scorer.score_tensor, rows, lane=lane, deadline=deadline, left=left)
-        for rows in ((items.x,) if m <= batch_rows else items.x.split(batch_rows))
-    ]
+    while start < m:
+        rows = batcher.slice_rows(run, lane)
+        part = items.x[start : start + rows]
+        parts.append(await batcher.submit(run, part, lane=lane, deadline=deadline, batch_rows=rows, left=left))
+        start += rows
     heat = await heat_of_items(scorer, items.x, batcher, deadline=deadline) if explain else None
     scored = scorer.within_groups(ScoredItems.concatenate(parts), items)
     return Answer(scorer, items, scored, terms, heat)

@@ -164,7 +164,6 @@ async def answer_items(
         state.batcher,
         terms=terms,
         deadline=min(due, time.monotonic() + settings.deadline_ms / 1000),
-        batch_rows=settings.batch_rows,
         explain=explain,
         left=partial(_until_left, receive),
     )

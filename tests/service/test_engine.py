@@ -21,7 +21,9 @@ from elbound.scorer import Scorer
 from service import answer as answers
 from service.app import create_app
 from service.batcher import Batcher
+from service.costs import Costs
 from service.errors import CallerLeft, DeadlineExceeded, DeviceFault
+from service.jobs import Job
 from service.routes import score as ordinary
 from service.settings import Settings
 from tests.service.test_batcher import FAR, FakeModel, rows
@@ -186,6 +188,55 @@ def test_what_is_long_goes_to_the_worker(on_loop: Batcher) -> None:
 
     asyncio.run(turns())
     assert threads == ["elbound-device"] * 4
+
+
+def test_what_many_callers_sent_in_one_turn_may_keep_the_loop_as_long_as_receiving_it_did(on_loop: Batcher) -> None:
+    threads = []
+
+    def burn(x: torch.Tensor) -> ScoredItems:
+        threads.append((threading.current_thread().name, len(x)))
+        until = time.thread_time() + 0.008
+        while time.thread_time() < until:
+            pass
+        return FakeModel().score(x)
+
+    async def turns() -> None:
+        for callers in (256, 256, 32):
+            await asyncio.gather(*(submit(on_loop, burn, rows(i), batch_rows=256) for i in range(callers)))
+
+    asyncio.run(turns())
+    assert threads[:2] == [("MainThread", 256)] * 2
+    assert threads[2] == ("elbound-device", 32)
+
+
+def test_an_upload_is_cut_into_slices_of_twenty_milliseconds(on_loop: Batcher) -> None:
+    def run(x: torch.Tensor) -> ScoredItems:
+        time.sleep(0.0002 * len(x))
+        return FakeModel().score(x)
+
+    on_loop.batch_rows = 4096
+    assert on_loop.slice_rows(run, "bulk") == on_loop.slice_rows(run, "interactive") == 4096  # nothing is known yet
+
+    async def upload() -> None:
+        for _ in range(6):
+            await submit(on_loop, run, torch.zeros(on_loop.slice_rows(run, "bulk") % 1000, 1), lane="bulk")
+
+    asyncio.run(upload())
+    assert 64 <= on_loop.slice_rows(run, "bulk") <= 100  # 0.2 ms a row, or somewhat more
+    assert on_loop.slice_rows(run, "interactive") == 4096
+
+
+def test_slices_of_an_upload_stay_within_their_bounds() -> None:
+    def run(x: torch.Tensor) -> ScoredItems:
+        return FakeModel().score(x)
+
+    async def learn(seconds: float) -> int:
+        costs = Costs()
+        job = Job(run, torch.zeros(100, 1), "bulk", FAR, 100, asyncio.get_running_loop())
+        costs.learn([job], cpu_seconds=0, seconds=seconds)
+        return costs.slice_rows(run, 4096)
+
+    assert [asyncio.run(learn(seconds)) for seconds in (0.0001, 0.005, 10)] == [4096, 400, 64]
 
 
 def test_a_fault_on_the_loop_goes_to_its_caller_alone_and_is_tried_by_the_worker(on_loop: Batcher) -> None:

@@ -140,14 +140,20 @@ def test_each_of_many_callers_gets_its_own_scores(server, numeric_scorer: Scorer
 
 def test_a_large_upload_is_scored_slice_by_slice(start, numeric_bundle: Path, numeric_scorer: Scorer) -> None:
     server = start(numeric_bundle, batch_rows=100)
-    names = ('elbound_batch_items_bucket{le="64.0"}', "elbound_batch_items_count")
+    names = (
+        'elbound_batch_items_bucket{le="32.0"}',
+        'elbound_batch_items_bucket{le="128.0"}',
+        "elbound_batch_items_count",
+    )
     before = [server.metric(name) for name in names]
-    rows = np.random.default_rng(1).normal(size=(1234, 3))
+    rows = np.random.default_rng(1).normal(size=(1230, 3))
     answer = server.score(orjson.dumps(rows.tolist()), "application/json", layout="columns").json()
     expected = numeric_scorer.score_tensor(numeric_scorer.to_tensor(rows).only()).score
     found = np.array(answer["columns"]["score"])
     assert (np.abs(found - expected) <= 1e-5 * np.maximum(np.abs(expected), 1)).all()
-    assert [server.metric(name) - old for name, old in zip(names, before, strict=True)] == [1, 13]
+    small, bounded, all_of_them = (server.metric(name) - old for name, old in zip(names, before, strict=True))
+    assert small <= 1  # the rest
+    assert 13 <= bounded == all_of_them <= 20  # slices of 64 to 100 rows
 
 
 def test_a_passed_deadline_is_a_504_and_a_full_queue_a_503(start, image_bundle: Path) -> None:
