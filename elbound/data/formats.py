@@ -121,7 +121,8 @@ def parse_parquet(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTa
     """
     with decoding("Parquet"):
         reader = pyarrow.parquet.ParquetFile(source)
-        text = _check_footer(reader, limits)
+        _check_footer(reader, limits)
+        text = text_columns(reader)
         source.seek(0)
         reader = pyarrow.parquet.ParquetFile(source, read_dictionary=text)
         tables = [reader.schema_arrow.empty_table()]
@@ -227,8 +228,8 @@ def parse_npy(data: bytes, *, limits: TableLimits = NO_LIMITS) -> np.ndarray:
         raise DecodeError(f"not readable as .npy: {error}") from error
 
 
-def _check_footer(reader: pyarrow.parquet.ParquetFile, limits: TableLimits) -> list[str]:
-    """Raise LimitExceeded for what the footer announces; returns the columns of text to read as dictionaries.
+def _check_footer(reader: pyarrow.parquet.ParquetFile, limits: TableLimits) -> None:
+    """Raise LimitExceeded for what the footer announces.
 
     A broken footer ends the whole process where the metadata of a column chunk are asked for: they are not.
     """
@@ -237,7 +238,12 @@ def _check_footer(reader: pyarrow.parquet.ParquetFile, limits: TableLimits) -> l
     rows = max(found.num_rows, sum(group.num_rows for group in groups))
     limits.check(columns=found.num_columns, rows=rows)
     limits.check(size=max(rows * found.num_columns * 8, sum(group.total_byte_size for group in groups)))
-    if any(group.total_byte_size > DICTIONARY_BYTES for group in groups):
+
+
+def text_columns(reader: pyarrow.parquet.ParquetFile) -> list[str]:
+    """The columns of text to read as dictionaries, where that is possible: one text may stand in every row."""
+    found = reader.metadata
+    if any(found.row_group(i).total_byte_size > DICTIONARY_BYTES for i in range(found.num_row_groups)):
         return []
     leaves = [reader.schema.column(i) for i in range(found.num_columns)]
     return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]

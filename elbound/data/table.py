@@ -67,7 +67,8 @@ class TablePreprocessor:
             return keep_readable(torch.from_numpy(plain), {})
         errors: dict[int, ItemError] = {}
         blank = [None] * len(self.schema.columns)
-        aligned = [self._align(row, index, errors) or blank for index, row in enumerate(rows)]
+        called = range(len(rows)) if places is None else places.tolist()
+        aligned = [self._align(row, i, called[i], errors) or blank for i, row in enumerate(rows)]
         by_column = zip(*aligned, strict=True) if rows else [()] * len(blank)
         cells: dict[str, Cells] = dict(zip(self._names, by_column, strict=True))
         identifier = self.schema.id_column
@@ -126,7 +127,7 @@ class TablePreprocessor:
         return cell_groups(list_to_arrow([row.get(by) if isinstance(row, Mapping) else None for row in rows]))
 
     def _align(
-        self, row: Mapping[str, object] | Sequence[object], index: int, errors: dict[int, ItemError]
+        self, row: Mapping[str, object] | Sequence[object], index: int, place: int, errors: dict[int, ItemError]
     ) -> list[object] | None:
         try:
             if isinstance(row, Mapping):
@@ -137,7 +138,7 @@ class TablePreprocessor:
                 return list(row)
             raise SchemaError(f"must be an object or an array. Got {type(row).__name__} instead")
         except SchemaError as error:
-            errors[index] = ItemError(error.message, code=error.code, where=f"row {index}")
+            errors[index] = ItemError(error.message, code=error.code, where=f"row {place}")
             return None
 
     def _align_object(self, row: Mapping[str, object]) -> list[object]:
