@@ -111,7 +111,7 @@ async def score_items(
     """
     m = items.x.shape[0]
     if m == 0:
-        raise _none_scored(items)
+        raise none_scored(items, n=items.n)
     lane: Lane = "interactive" if m <= INTERACTIVE_ROWS else "bulk"
     parts = [
         await batcher.submit(scorer.score_tensor, rows, lane=lane, deadline=deadline, left=left)
@@ -132,7 +132,8 @@ def check_groups(scorer: Scorer) -> None:
         )
 
 
-def _none_scored(items: TensorItems) -> NoItemScored:
+def none_scored(items: TensorItems, *, n: int) -> NoItemScored:
+    """The error of an upload of `n` items, of which these `items` tell why."""
     if not items.errors:
         return NoItemScored("the upload holds no items", where="body", items=[])
     first = items.errors[min(items.errors)]
@@ -141,7 +142,7 @@ def _none_scored(items: TensorItems) -> NoItemScored:
         for i in sorted(items.errors)
     ]
     return NoItemScored(
-        f"none of {items.n:,} items could be scored; the first: {first.message}",
+        f"none of {n:,} items could be scored; the first: {first.message}",
         where=first.where,
         items=documents,
     )

@@ -13,6 +13,7 @@ import elbound
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     "errors", "data", "networks", "likelihoods", "priors", "bounds", "views", "models", "scores", "calibration",
+    "results",
     "device", "detector", "collapse", "regret", "bundle", "scorer", "recalibration", "heatmap", "fit", "estimator",
     "evaluation", "cli", "__main__",
 )  # fmt: skip

@@ -1,13 +1,11 @@
-"""Tables from bytes: CSV, Parquet, Arrow IPC, NDJSON and `.npy`.
+"""Tables from bytes: CSV, Parquet, Arrow IPC and NDJSON.
 
 Cells of CSV are read as text and typed later by the schema, so that one bad cell costs one row. A row that
 cannot be read at all is set aside in `bad`, by its place among the rows.
 """
 
 import codecs
-import io
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -197,35 +195,6 @@ def load_json(data: bytes) -> object:
 
 def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
-
-
-def parse_npy(data: bytes, *, limits: TableLimits = NO_LIMITS) -> np.ndarray:
-    """The array of a `.npy` file, its header checked against the bytes that are there. Raises DecodeError."""
-    stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version not in ((1, 0), (2, 0)):
-            raise DecodeError(f".npy version {version} is not read; versions 1.0 and 2.0 are")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran_order, dtype = read(stream)
-    except DecodeError:
-        raise
-    except Exception as error:  # numpy lets SyntaxError, TokenError and others out of a broken header
-        raise DecodeError(f"not readable as .npy: {error}") from error
-    if dtype.kind not in "fiub":
-        raise DecodeError(f".npy must hold numbers. Got dtype {dtype} instead")
-    if not shape or any(side < 0 for side in shape):
-        raise DecodeError(f".npy must hold an array of items. Got shape {shape} instead")
-    limits.check(rows=shape[0])
-    announced = dtype.itemsize * math.prod(shape)
-    present = len(data) - stream.tell()
-    if announced != present:
-        raise DecodeError(f".npy announces {announced:,} bytes of data and has {present:,}")
-    try:
-        array = np.frombuffer(data, dtype, offset=stream.tell())
-        return array.reshape(shape, order="F" if fortran_order else "C")
-    except (ValueError, TypeError, OverflowError) as error:  # too many sides, or one too long beside an empty one
-        raise DecodeError(f"not readable as .npy: {error}") from error
 
 
 def _check_footer(reader: pyarrow.parquet.ParquetFile, limits: TableLimits) -> None:

@@ -23,6 +23,8 @@ from service.limits import expand, read_body
 from service.schemas import ErrorAnswer, ScoreAnswer
 from service.scoring import Answer, Terms, check_groups, score_items
 from service.state import State, state_of
+from service.streaming.accept import STREAMED, answer_form
+from service.streaming.answer import Order, StreamedScore, check_streams
 
 INLINE_BYTES = 16_384
 """JSON up to this size is parsed on the event loop: a thread costs more than the parsing."""
@@ -66,10 +68,17 @@ PARAMETERS = {
         "description": "`true` adds to each image the score that decided and its heat map as a PNG.",
     },
 }
-ERRORS: dict[int | str, dict[str, object]] = {
+RESPONSES: dict[int | str, dict[str, object]] = {
+    200: {
+        "description": "What was found; by Accept as one document or record by record.",
+        "content": {form: {"schema": {"type": "string"}} for form in STREAMED},
+    },
+}
+RESPONSES |= {
     status: {"model": ErrorAnswer, "description": text}
     for status, text in {
         400: "The body or a parameter cannot be read.",
+        406: "The answer has no form that Accept takes.",
         401: "The key is missing or wrong.",
         404: "No model of that name.",
         413: "Larger than a limit.",
@@ -90,14 +99,14 @@ class Query:
     guarantee: float | None
     fdr: float | None
     group: str | None
-    layout: Layout
+    layout: Layout | None
     explain: bool
 
 
 @router.post(
     "/score",
     response_model=ScoreAnswer,
-    responses=ERRORS,
+    responses=RESPONSES,
     summary="Score an upload",
     openapi_extra={
         "parameters": [
@@ -110,11 +119,15 @@ async def score(request: Request) -> Response:
     """Rows of a table or images, by content type; an answer for each item, errors included."""
     state = state_of(request)
     due = due_time(request.headers.get(DEADLINE_HEADER))
+    form = answer_form(request.headers.get("accept"))
     query = parse_query(request.scope["query_string"])
     scorer = state.registry.get(query.model).scorer
     terms = Terms.of(scorer, alpha=query.alpha, guarantee=query.guarantee, fdr=query.fdr)
     if query.group is not None:
         check_groups(scorer)
+    if form != JSON:
+        check_streams(fdr=query.fdr, explain=query.explain, layout=query.layout)
+        return StreamedScore(state, Order(scorer, terms, form, query.group, due), request.headers)
     if query.explain:
         check_explains(scorer)
     content_type = request.headers.get("content-type", "")
@@ -173,9 +186,9 @@ async def answer_items(
     return answer
 
 
-def encode(answer: Answer, layout: Layout) -> bytes:
+def encode(answer: Answer, layout: Layout | None) -> bytes:
     """The answer's document as JSON."""
-    return orjson.dumps(answer_document(answer, layout))
+    return orjson.dumps(answer_document(answer, layout or "items"))
 
 
 def due_time(header: str | None) -> float:
@@ -218,7 +231,11 @@ def parse_query(query_string: bytes) -> Query:
         guarantee=_number(values, "guarantee"),
         fdr=_number(values, "fdr"),
         group=values.get("group"),
-        layout="columns" if _is_second(values, "layout", "items", "columns") else "items",
+        layout=None
+        if "layout" not in values
+        else "columns"
+        if _is_second(values, "layout", "items", "columns")
+        else "items",
         explain=_is_second(values, "explain", "false", "true"),
     )
 
