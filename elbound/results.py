@@ -1,5 +1,7 @@
 """Scored items as a table: the columns of every answer that is a file, whichever way it is asked for."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -40,16 +42,23 @@ def result_table(
         take = pa.array(places, mask=places < 0)
         columns = {name: values.take(take) for name, values in columns.items()}
     nothing = pa.nulls(n, pa.string())
+    codes = nothing if not errors else text_array([errors[i].code if i in errors else None for i in range(n)])
+    messages = nothing if not errors else text_array([errors[i].message if i in errors else None for i in range(n)])
     return pa.table(
         {
             "index": pa.array(np.arange(start, start + n)),
-            "name": nothing if items.names is None else pa.array(list(items.names), pa.string()),
+            "name": nothing if items.names is None else text_array(list(items.names)),
             **columns,
-            "error_code": _texts([errors[i].code if i in errors else None for i in range(n)]) if errors else nothing,
-            "error": _texts([errors[i].message if i in errors else None for i in range(n)]) if errors else nothing,
+            "error_code": codes,
+            "error": messages,
         }
     )
 
 
-def _texts(values: list[str | None]) -> pa.Array:
-    return pa.array(values, pa.string())
+def text_array(values: Sequence[str | None]) -> pa.Array:
+    """Text; what is no Unicode (half of a pair of surrogates, from JSON) is written as it is escaped."""
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        plain = [None if text is None else text.encode("utf-8", "backslashreplace").decode() for text in values]
+        return pa.array(plain, pa.string())

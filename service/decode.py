@@ -169,7 +169,9 @@ def join(parts: Sequence[TensorItems]) -> TensorItems:
             for part, start in zip(parts, starts, strict=False)
             for i, error in part.errors.items()
         },
-        names=[name for part in parts for name in (part.names or [""] * part.n)],
+        names=None
+        if all(part.names is None for part in parts)
+        else [name for part in parts for name in (part.names or [""] * part.n)],
         unseen=unseen,
         groups=None
         if all(part.groups is None for part in parts)

@@ -12,7 +12,7 @@ from elbound.data.csvtext import MAX_HEADER_BYTES, CsvText, RaggedRows, csv_head
 from elbound.data.pieces import Cutter, TablePiece, Wanted
 from elbound.data.readers import BROKEN_FILE
 from elbound.data.schema import doubled_names, list_names
-from elbound.errors import DecodeError, SchemaError
+from elbound.errors import DataError, DecodeError, SchemaError
 
 BLOCK_BYTES = 1 << 20
 """Arrow reads 32 of them ahead, and no row that is longer than one."""
@@ -26,7 +26,7 @@ class WholeLines:
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = cast("io.BufferedReader", source)
-        self.error: DecodeError | None = None
+        self.error: DataError | None = None
         self._first: bytes | None = None
         self._again: bytes = b""
         self._held: bytes = b""
@@ -73,6 +73,9 @@ class WholeLines:
             block = self._source.read1(size)  # what is there, should the rest not come
         except BROKEN_FILE as error:
             self.break_off(f"it cannot be read beyond line {self._line + 1 + _lines(self._held):,}: {error}")
+            return b""
+        except DataError as error:  # a stream that is longer than it may be
+            self.error, self._more = error, False
             return b""
         pending = len(self._utf8.getstate()[0])
         try:

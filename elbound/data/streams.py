@@ -217,7 +217,7 @@ def ndjson_pieces(
 ) -> Iterator[TablePiece]:
     """The lines of an NDJSON file; a piece of more than `piece_bytes` ends before `rows`. Raises DecodeError."""
     place = number = size = 0
-    failure = None
+    failure: DataError | None = None
     lines: list[tuple[int, bytes]] = []
     while True:
         number += 1
@@ -225,6 +225,9 @@ def ndjson_pieces(
             line = source.readline(MAX_LINE_BYTES + 1)
         except BROKEN_FILE as error:
             failure = DecodeError(f"line {number:,} cannot be read: {error}", where=f"line {number}")
+            break
+        except DataError as error:  # a stream that is longer than it may be
+            failure = error
             break
         if len(line) > MAX_LINE_BYTES:
             failure = DecodeError(f"line {number:,} is longer than {MAX_LINE_BYTES:,} bytes")

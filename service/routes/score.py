@@ -23,7 +23,7 @@ from service.limits import expand, read_body
 from service.schemas import ErrorAnswer, ScoreAnswer
 from service.scoring import Answer, Terms, check_groups, score_items
 from service.state import State, state_of
-from service.streaming.accept import STREAMED, answer_form
+from service.streaming.accept import STREAMED, answer_form, pointing_to_streams
 from service.streaming.answer import Order, StreamedScore, check_streams
 
 INLINE_BYTES = 16_384
@@ -130,25 +130,12 @@ async def score(request: Request) -> Response:
         return StreamedScore(state, Order(scorer, terms, form, query.group, due), request.headers)
     if query.explain:
         check_explains(scorer)
-    content_type = request.headers.get("content-type", "")
-    media_type = media_type_of(content_type)
-    settings = state.settings
-    body = await read_body(request, max_body_bytes=settings.max_body_bytes)
-    with state.metrics.stage("decode"):
-        encoding = request.headers.get("content-encoding", "").strip().lower()
-        if encoding:
-            body = await asyncio.to_thread(expand, body, encoding, max_expanded_bytes=settings.max_expanded_bytes)
-        uploads = await split_request(body, content_type, settings)
-        inline = media_type == JSON and len(body) <= INLINE_BYTES
-        items = (
-            decode_all(uploads, scorer, settings)
-            if inline
-            else await asyncio.to_thread(decode_all, uploads, scorer, settings)
-        )
+    with pointing_to_streams():
+        items = await _receive(request, state, scorer)
     if query.group is not None:
         items = items.in_group(query.group)
     if query.explain:
-        check_count(items, max_explained_items=settings.max_explained_items)
+        check_count(items, max_explained_items=state.settings.max_explained_items)
     answer = await answer_items(state, scorer, items, terms, due, request.receive, explain=query.explain)
     with state.metrics.stage("postprocess"):
         if items.n <= INLINE_ITEMS and not query.explain:  # pictures are drawn aside
@@ -156,6 +143,21 @@ async def score(request: Request) -> Response:
         else:
             content = await asyncio.to_thread(encode, answer, query.layout)
     return Response(content, media_type="application/json")
+
+
+async def _receive(request: Request, state: State, scorer: Scorer) -> TensorItems:
+    """The items of a body that is held in memory. Raises DataError."""
+    content_type, settings = request.headers.get("content-type", ""), state.settings
+    media_type = media_type_of(content_type)
+    body = await read_body(request, max_body_bytes=settings.max_body_bytes)
+    with state.metrics.stage("decode"):
+        encoding = request.headers.get("content-encoding", "").strip().lower()
+        if encoding:
+            body = await asyncio.to_thread(expand, body, encoding, max_expanded_bytes=settings.max_expanded_bytes)
+        uploads = await split_request(body, content_type, settings)
+        if media_type == JSON and len(body) <= INLINE_BYTES:
+            return decode_all(uploads, scorer, settings)
+        return await asyncio.to_thread(decode_all, uploads, scorer, settings)
 
 
 async def answer_items(

@@ -1,13 +1,28 @@
 """The form of an answer, by `Accept`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
+from elbound.errors import LimitExceeded
 from service.decode import ALIASES, ARROW, CSV, JSON, NDJSON
 from service.errors import NotAcceptable
 
 FORMS = (JSON, NDJSON, CSV, ARROW)
 """What an answer may be written as, what is taken first among equals first."""
 STREAMED = FORMS[1:]
+
+
+@contextmanager
+def pointing_to_streams() -> Iterator[None]:
+    """Whoever is refused for the size of what was sent is told which answers take more."""
+    try:
+        yield
+    except LimitExceeded as error:
+        if error.code == "body_too_large" or error.where == "rows":
+            message = f"{error.message}; a streamed answer (Accept: {', '.join(STREAMED)}) takes more"
+            raise LimitExceeded(message, code=error.code, where=error.where) from error
+        raise
 
 
 @lru_cache(maxsize=256)

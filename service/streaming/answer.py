@@ -30,10 +30,9 @@ from service.state import State
 from service.streaming.feed import Feed, Unpacked
 from service.streaming.held import HeldResults
 from service.streaming.pieces import Reader
+from service.streaming.streams import BulkRun
 from service.streaming.writers import WRITERS
 
-STREAM_ROWS = 1_024
-"""Rows of an upload that the device takes at once: one chunk of a CPU's, and a row of somebody else waits no longer."""
 BACK_OFF_SECONDS = 0.05
 TOLD_ERRORS = 1_000
 """Items whose errors are listed where not one of an upload could be scored."""
@@ -124,6 +123,11 @@ class StreamedScore(Response):
         await _unless_left(work.received.wait(), receiving)
         headers = [(b"content-type", self.order.form.encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        with contextlib.suppress(ClientDisconnect):  # nobody listens any more
+            await self._write(work, receiving, scope, send)
+
+    async def _write(self, work: "Work", receiving: "asyncio.Task[None]", scope: Scope, send: Send) -> None:
+        """The body of the answer, piece by piece."""
         writer = WRITERS[self.order.form](fixed_header(self.order.scorer, self.order.terms))
         tally = Tally()
         stage = self.state.metrics.stage
@@ -166,6 +170,7 @@ class Work:
         self.feed = Feed(self.loop, max_bytes=reader.max_body_bytes)
         raw = Unpacked(self.feed, max_bytes=reader.max_opened_bytes) if encoding == "gzip" else self.feed
         self.pieces = reader.pieces(raw)
+        self.run = state.streams.runs.setdefault(order.scorer.name, BulkRun(order.scorer))
         self.held = HeldResults(order.scorer, state.streams.spool, max_held_bytes=state.settings.max_held_bytes)
         self.received = asyncio.Event()
         """Whether all of the body is here, or as much as is read of one that is of no use any more."""
@@ -230,15 +235,17 @@ class Work:
         return items
 
     async def _score_piece(self, items: TensorItems) -> None:
-        scorer, metrics = self.order.scorer, self.state.metrics
+        scorer, metrics, settings = self.order.scorer, self.state.metrics, self.state.settings
         if self.order.group is not None:
             items = items.in_group(self.order.group)
         metrics.observe_upload(scorer, items)
         self.unseen += items.unseen
-        if len(items.x):
-            parts = [await self._submit(rows) for rows in items.x.split(STREAM_ROWS)]
-        else:
-            parts = [scorer.score_tensor(items.x)]
+        parts, start = [], 0
+        while start < len(items.x):
+            stop = start + min(self.run.rows, settings.batch_rows)
+            parts.append(await self._submit(items.x[start:stop]))
+            start = stop
+        parts = parts or [scorer.score_tensor(items.x)]
         scored = scorer.within_groups(ScoredItems.concatenate(parts), items)
         metrics.observe_scores(scorer, scored, scorer.decide(scored))
         await self.state.drift.observe(scorer, scored.score)
@@ -251,11 +258,11 @@ class Work:
         while True:
             try:
                 return await self.state.batcher.submit(
-                    self.order.scorer.score_tensor,
+                    self.run,
                     rows,
                     lane="bulk",
                     deadline=until,
-                    batch_rows=min(STREAM_ROWS, settings.batch_rows),
+                    batch_rows=len(rows),
                 )
             except Overloaded:
                 if not self.held.scored or time.monotonic() + BACK_OFF_SECONDS > until:

@@ -13,6 +13,7 @@ import torch
 from elbound.calibration.calibration import ScoredItems
 from elbound.data.items import TensorItems
 from elbound.errors import ItemError
+from elbound.results import text_array
 from elbound.scorer import Scorer
 from service.streaming.spool import Spool, SpoolFile
 
@@ -132,12 +133,12 @@ def pack(items: TensorItems, columns: Sequence[np.ndarray]) -> pa.RecordBatch:
             fields[str(i)] = pa.array(np.ascontiguousarray(values))
     for name, texts in ((NAME, items.names), (GROUP, items.groups)):
         if texts is not None:
-            fields[name] = pa.array(list(texts), pa.string())
+            fields[name] = text_array(list(texts))
     if errors:
         found = [errors.get(i) for i in range(n)]
-        fields[CODE] = pa.array([one and one.code for one in found], pa.string())
-        fields[MESSAGE] = pa.array([one and one.message for one in found], pa.string())
-        fields[WHERE] = pa.array([one and one.where for one in found], pa.string())
+        fields[CODE] = text_array([None if one is None else one.code for one in found])
+        fields[MESSAGE] = text_array([None if one is None else one.message for one in found])
+        fields[WHERE] = text_array([None if one is None else one.where for one in found])
     return pa.record_batch(fields)
 
 

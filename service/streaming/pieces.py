@@ -4,12 +4,11 @@ import asyncio
 import io
 import math
 import zipfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, cast
 
-import numpy as np
 import pyarrow as pa
 
 from elbound.data.csvstream import csv_pieces
@@ -17,7 +16,6 @@ from elbound.data.formats import RawTable, TableLimits
 from elbound.data.imagefiles import read_member, zip_images
 from elbound.data.items import TensorItems
 from elbound.data.npy import fortran_blocks, npy_blocks, read_header
-from elbound.data.pieces import TablePiece
 from elbound.data.streams import arrow_pieces, is_arrow_file, ndjson_pieces, parquet_pieces
 from elbound.errors import DecodeError, ItemError, LimitExceeded
 from elbound.scorer import Scorer
@@ -38,14 +36,14 @@ from service.settings import Settings
 from service.streaming.feed import BrokenGzip
 from service.streaming.spool import Spool, SpoolFile
 
-T = TypeVar("T")
-
 PIECE_ROWS = 8_192
 PIECE_CELLS = 1 << 19
 PIECE_IMAGES = 64
 PIECE_BYTES = 16 << 20
 """A piece of longer rows has fewer of them."""
 READ_BYTES = 1 << 20
+PREFIX_BYTES = 8
+"""Before the first length of an Arrow stream is known."""
 MEMBER_BYTES = 1 << 10
 """What the index of a zip may hold for each of `max_files`."""
 STREAMED_BODIES = (CSV, NDJSON, ARROW, NPY, PARQUET, ZIP)
@@ -85,27 +83,25 @@ class Reader:
         """
         media_type = media_type_of(self.content_type)
         source: io.BufferedReader = io.BufferedReader(raw, READ_BYTES)
-        try:
+        with ExitStack() as stack, unpacking():
             if not source.peek(1):
                 raise DecodeError("the body is empty", code="body_empty", where="body")
             if not self.is_streamed:
                 yield self._whole(source)
             elif media_type == ZIP:
-                yield from self._spooled(source, self._images)
+                yield from self._images(self._set_aside(source, stack))
             elif media_type == NPY:
-                yield from self._array(source)
+                yield from self._array(source, stack)
             else:
                 check_kind(self.scorer, media_type)
-                yield from self._tables(source, media_type)
-        except BrokenGzip as error:
-            raise DecodeError(str(error), where="body") from error
+                yield from self._tables(source, media_type, stack)
 
     def _whole(self, source: io.BufferedReader) -> TensorItems:
         """What is read as one piece: JSON, an image, a form."""
         uploads = asyncio.run(split_request(source.read(), self.content_type, self.settings))
         return decode_all(uploads, self.scorer, self.settings)
 
-    def _tables(self, source: io.BufferedReader, media_type: str) -> Iterator[TensorItems]:
+    def _tables(self, source: io.BufferedReader, media_type: str, stack: ExitStack) -> Iterator[TensorItems]:
         settings, scorer = self.settings, self.scorer
         limits = table_limits(
             scorer, settings, max_rows=TableLimits.max_rows, max_bytes=min(settings.max_expanded_bytes, 1 << 40)
@@ -116,21 +112,17 @@ class Reader:
             limits.check(columns=head.num_columns)
             scorer.to_tensor(RawTable(table=head))
 
-        def of_arrow(file: BinaryIO) -> Iterator[TablePiece]:
-            bounded = cast("BinaryIO", BoundedReads(file, settings.max_expanded_bytes))
-            return arrow_pieces(bounded, rows=rows, wanted=_all, check=check, limits=limits)
-
-        def of_parquet(file: BinaryIO) -> Iterator[TablePiece]:
-            return parquet_pieces(file, rows=rows, wanted=_all, check=check, limits=limits)
-
         if media_type == CSV:
             found = csv_pieces(source, rows=rows, wanted=_all, check=check, piece_bytes=PIECE_BYTES)
         elif media_type == NDJSON:
             found = ndjson_pieces(source, rows=rows, wanted=_all, piece_bytes=PIECE_BYTES)
         elif media_type == PARQUET:
-            found = self._spooled(source, of_parquet)
+            file = self._set_aside(source, stack)
+            found = parquet_pieces(file, rows=rows, wanted=_all, check=check, limits=limits)
         else:
-            found = self._spooled(source, of_arrow) if is_arrow_file(source) else of_arrow(source)
+            stream = self._set_aside(source, stack) if is_arrow_file(source) else source
+            bounded = cast("BinaryIO", BoundedReads(stream, settings.max_expanded_bytes))
+            found = arrow_pieces(bounded, rows=rows, wanted=_all, check=check, limits=limits)
         opened = 0
         for piece in found:
             if piece.error is not None:
@@ -148,17 +140,15 @@ class Reader:
                 limits.check(columns=max(map(len, raw.rows), default=0))
             yield scorer.to_tensor(raw)
 
-    def _array(self, source: io.BufferedReader) -> Iterator[TensorItems]:
+    def _array(self, source: io.BufferedReader, stack: ExitStack) -> Iterator[TensorItems]:
         scorer = self.scorer
         header = read_header(io.BytesIO(source.peek(READ_BYTES)))
         rows = _rows_a_piece(scorer, header.row_bytes)
 
-        def of_columns(file: BinaryIO) -> Iterator[np.ndarray]:
-            read_header(file)
-            return fortran_blocks(cast("io.BufferedRandom", file), header, rows=rows, check=scorer.to_tensor)
-
         if header.fortran_order:
-            blocks = self._spooled(source, of_columns)
+            file = self._set_aside(source, stack)
+            read_header(file)
+            blocks = fortran_blocks(file, header, rows=rows, check=scorer.to_tensor)
         else:
             read_header(source)
             blocks = npy_blocks(source, header, rows=rows, check=scorer.to_tensor)
@@ -211,21 +201,34 @@ class Reader:
         items.errors.update({i: error for i, (_, _, error) in enumerate(files) if error is not None})
         return items
 
-    def _spooled(self, source: io.BufferedReader, read: Callable[[BinaryIO], Iterator[T]]) -> Iterator[T]:
-        """What `read` makes of the whole body, set aside on disk first."""
-        with closing(SpoolFile(self.spool)) as file:
-            file.copy(source)
-            yield from read(file.file)
+    def _set_aside(self, source: io.BufferedReader, stack: ExitStack) -> io.BufferedRandom:
+        """The whole body on disk, at its start, until `stack` ends."""
+        file = stack.enter_context(closing(SpoolFile(self.spool)))
+        file.copy(source)
+        return file.file
+
+
+@contextmanager
+def unpacking() -> Iterator[None]:
+    """A gzip that breaks off where nothing is kept of it becomes DecodeError."""
+    try:
+        yield
+    except BrokenGzip as error:
+        raise DecodeError(str(error), where="body") from error
 
 
 class BoundedReads:
-    """A file of which no single read may take more than `max_bytes`, whatever a header says. Raises LimitExceeded."""
+    """A file of which no single read may take more than `max_bytes`, whatever a header says. Raises LimitExceeded.
+
+    What begins with such a length is no such file: OSError.
+    """
 
     def __init__(self, file: BinaryIO, max_bytes: int) -> None:
         self.file = file
         self.max_bytes = max_bytes
         self.readable, self.seekable, self.tell = file.readable, file.seekable, file.tell
         self.seek = file.seek
+        self.begun = False
 
     @property
     def closed(self) -> bool:
@@ -239,9 +242,11 @@ class BoundedReads:
 
     def read(self, size: int = -1) -> bytes:
         if size > self.max_bytes:
-            raise LimitExceeded(
-                f"a part of the body has {size:,} bytes; at most {self.max_bytes:,} are read at once", where="body"
-            )
+            message = f"a part of the body has {size:,} bytes; at most {self.max_bytes:,} are read at once"
+            if not self.begun:
+                raise OSError(message)
+            raise LimitExceeded(message, where="body")
+        self.begun = self.begun or size > PREFIX_BYTES
         return self.file.read(size)
 
     def close(self) -> None:
