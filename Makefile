@@ -40,6 +40,7 @@ bench: $(READY)  ## measure; the tables are kept in benchmarks/results
 	$(BIN)/python -m benchmarks.scoring $(ARGS)
 	$(BIN)/python -m benchmarks.drift $(ARGS)
 	$(BIN)/python -m benchmarks.serving $(ARGS)  # needs wrk
+	$(BIN)/python -m benchmarks.uploads $(ARGS)
 
 bench-detection: $(READY)  ## AUROC beside the peers; ELBOUND_DATA=DIR make bench-detection ARGS="tables --workers 2"
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

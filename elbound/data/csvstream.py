@@ -141,7 +141,7 @@ def csv_pieces(
         raise SchemaError(f"columns appear twice in the header: {list_names(doubled)}", where=doubled[0])
     head = pa.table({name: pa.array([], pa.string()) for name in header})
     check(head)
-    text = CsvText(cast("BinaryIO", lines), last_row=delimiter * len(header))
+    text = CsvText(cast("BinaryIO", lines), last_row=delimiter * len(header), is_text=True)
     ragged = CountedRaggedRows(lines)
     cutter = Cutter(head, rows, wanted, ragged.bad, piece_bytes=piece_bytes)
     options = csv_options(header, delimiter, ragged, block_bytes=BLOCK_BYTES)

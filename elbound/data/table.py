@@ -33,6 +33,7 @@ class TablePreprocessor:
         self._known = {*self._names, *(column.name for column in schema.ignored), schema.id_column}
         self._known.add(schema.group_by)
         self._plain = PlainRows(schema)
+        self._all_numbers = schema.group_by is None and all(column.kind == "numeric" for column in schema.columns)
 
     @classmethod
     def fit(cls, schema: TableSchema, table: pa.Table) -> "TablePreprocessor":
@@ -85,7 +86,9 @@ class TablePreprocessor:
         if array.dtype.kind not in "fiub":
             raise SchemaError(f"expected an array of numbers, but got dtype {array.dtype}")
         with np.errstate(over="ignore"):  # a long double beyond float64 is infinite, and that item's error
-            array = array.astype(np.float64)
+            array = array.astype(np.float64, order="C")
+        if self._all_numbers and not np.isinf(array).any():
+            return keep_readable(torch.from_numpy(array), {})
         cells = {name: pa.chunked_array([array[:, i]]) for i, name in enumerate(self._names)}
         by = self.schema.group_by
         return self._read(cells, len(array), groups=cell_groups(cells[by]) if by in cells else None)

@@ -17,7 +17,7 @@ from service.streaming.spool import Spool
 
 OWN_READERS = 8
 """Threads of Arrow beyond one for each upload: one that waits for its sender holds up no other."""
-BATCH_SECONDS = 0.005
+BATCH_SECONDS = 0.008
 """What the rows of an upload may keep the device at a time, since a row of somebody else may wait for them."""
 LEAST_ROWS, MOST_ROWS = 64, 65_536
 FORGETTING = 1.02
