@@ -1,6 +1,6 @@
 """Scored items as the document of an answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -25,12 +25,15 @@ def answer_document(answer: Answer, layout: Layout) -> dict[str, object]:
             "least_discoveries": answer.discoveries.least,
         }
     if answer.scorer.calibration.item_groups is not None:
-        document["groups"] = _groups(answer)
-    columns = _columns(answer)
+        used = np.unique(answer.scored.group).tolist()
+        document["groups"] = groups_document(answer.scorer, answer.terms, used)
     if layout == "columns":
-        document["columns"] = {**columns, "error": [item_error(answer.items, i) for i in range(answer.items.n)]}
+        document["columns"] = {
+            **_columns(answer, 0),
+            "error": [item_error(answer.items, i) for i in range(answer.items.n)],
+        }
     else:
-        document["items"] = _items(answer, columns)
+        document["items"] = item_documents(answer)
     document["summary"] = {
         "items": answer.items.n,
         "scored": len(answer.scored),
@@ -69,13 +72,12 @@ def fixed_header(scorer: Scorer, terms: Terms) -> Mapping[str, object]:
     }
 
 
-def _groups(answer: Answer) -> dict[str, object]:
-    """By what items are grouped, and the thresholds of those groups that the upload used."""
-    scorer, terms = answer.scorer, answer.terms
+def groups_document(scorer: Scorer, terms: Terms, used: Sequence[int]) -> dict[str, object]:
+    """By what items are grouped, and the thresholds of the groups `used`, by their numbers."""
     assert scorer.calibration.item_groups is not None
     assert scorer.manifest.item_groups is not None
-    used = np.unique(answer.scored.group[answer.scored.group != POOLED]).tolist()
-    rankings = {scorer.calibration.item_groups.names[i]: scorer.calibration.by_group[i].verdict for i in used}
+    names = scorer.calibration.item_groups.names
+    rankings = {names[i]: scorer.calibration.by_group[i].verdict for i in used if i != POOLED}
     return {
         "by": scorer.schema.group_by,
         "is_feature": scorer.group_is_feature,
@@ -91,7 +93,7 @@ def _groups(answer: Answer) -> dict[str, object]:
     }
 
 
-def _columns(answer: Answer) -> dict[str, object]:
+def _columns(answer: Answer, start: int) -> dict[str, object]:
     """One list a field, as long as the upload; null where an item has an error."""
     items, scored, decisions = answer.items, answer.scored, answer.decisions
 
@@ -109,7 +111,7 @@ def _columns(answer: Answer) -> dict[str, object]:
         loudest = answer.scorer.calibration.rule.fired(scored.scores)
     severity = [None if value != value else value for value in decisions.severity.tolist()]
     columns: dict[str, object] = {
-        "index": list(range(items.n)),
+        "index": list(range(start, start + items.n)),
         "name": [None] * items.n if items.names is None else list(items.names),
         "is_anomaly": spread(is_anomaly),
         "p_value": spread(scored.p_value.tolist()),
@@ -137,7 +139,9 @@ def _columns(answer: Answer) -> dict[str, object]:
     return columns
 
 
-def _items(answer: Answer, columns: dict[str, object]) -> list[dict[str, object]]:
+def item_documents(answer: Answer, start: int = 0) -> list[dict[str, object]]:
+    """One record an item, the first of which is at the place `start` of its upload."""
+    columns = _columns(answer, start)
     scores = columns.pop("scores")
     assert isinstance(scores, dict)
     names = list(columns)
@@ -148,7 +152,7 @@ def _items(answer: Answer, columns: dict[str, object]) -> list[dict[str, object]
     for i, (row, values) in enumerate(zip(rows, pairs, strict=True)):
         document: dict[str, object] = dict(zip(names, row, strict=True))
         if i in answer.items.errors:
-            document = {"index": i, "name": document["name"], "error": item_error(answer.items, i)}
+            document = {"index": start + i, "name": document["name"], "error": item_error(answer.items, i)}
         else:
             document["scores"] = {
                 name: {"value": value, "p_value": p_value}

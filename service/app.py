@@ -28,6 +28,7 @@ from service.routes import drift, health, models, score
 from service.routes.small import SmallJsonMiddleware
 from service.settings import Settings
 from service.state import State
+from service.streaming.streams import Streams
 
 
 def create_app(settings: Settings, bundles: Sequence[Path]) -> FastAPI:
@@ -41,7 +42,7 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> FastAPI:
         on_batch=metrics.observe_batch,
         on_fault=lambda: os.kill(os.getpid(), signal.SIGTERM),
     )
-    state = State(settings, metrics, batcher, DriftMonitor(settings.state_dir))
+    state = State(settings, metrics, batcher, DriftMonitor(settings.state_dir), Streams(settings))
     for path in bundles:
         scorer = state.registry.load(path, device=settings.device).scorer
         metrics.add_model(scorer)
@@ -91,6 +92,7 @@ def _lifespan(state: State) -> Callable[[FastAPI], Any]:
         state.loaded = False
         gc.unfreeze()
         state.batcher.stop()
+        state.streams.threads.shutdown()
         stopping.set()
         await keeper
 

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from service.jobs import Job, Run
 
 SMOOTHING = 1 / 8
-SLICE_SECONDS = 0.02
+SLICE_SECONDS = 0.01
 """What a slice of an upload may keep the device while small requests wait for it."""
 MIN_SLICE_ROWS = 64
+FORGETTING = 1.02
+"""Of uploads the quickest slice counts, and less with every later one: on a busy machine most take longer than they
+need."""
 
 
 class Costs:
@@ -26,7 +29,7 @@ class Costs:
     def slice_rows(self, run: Run, most: int) -> int:
         """How many rows of an upload to score at once: so many as take `SLICE_SECONDS`, at least `MIN_SLICE_ROWS`."""
         known = self.row_seconds.get(run)
-        return most if known is None else min(most, max(MIN_SLICE_ROWS, int(SLICE_SECONDS / known)))
+        return min(most, MIN_SLICE_ROWS if known is None else max(MIN_SLICE_ROWS, int(SLICE_SECONDS / known)))
 
     def learn(self, batch: Sequence[Job], *, cpu_seconds: float, seconds: float) -> None:
         """Take note of a batch that has been scored."""
@@ -36,7 +39,7 @@ class Costs:
             self.cpu_seconds[size] = known + SMOOTHING * (cpu_seconds - known)
         else:
             run, found = batch[0].run, seconds / sum(job.rows for job in batch)
-            self.row_seconds[run] = (self.row_seconds.get(run, found) + found) / 2  # slices grow to their size in a few
+            self.row_seconds[run] = min(found, FORGETTING * self.row_seconds.get(run, found))
 
 
 def _size_of(batch: Sequence[Job]) -> tuple[Run, int]:

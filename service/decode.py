@@ -19,11 +19,11 @@ from elbound.data.formats import (
     parse_arrow,
     parse_csv,
     parse_ndjson,
-    parse_npy,
     parse_parquet,
 )
 from elbound.data.imagefiles import read_member, zip_images
 from elbound.data.items import TensorItems
+from elbound.data.npy import parse_npy
 from elbound.data.schema import ImageSchema
 from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, SchemaError, UnsupportedMedia
 from elbound.scorer import Scorer
@@ -122,17 +122,13 @@ def decode_upload(upload: Upload, scorer: Scorer, settings: Settings, left: Budg
         return _images(scorer, [upload.body], [upload.name] if upload.name else None, settings, left)
     if upload.media_type == ZIP:
         return _zip(upload, scorer, settings, left)
-    if upload.media_type == NPY:
-        return scorer.to_tensor(parse_npy(upload.body, limits=_table_limits(scorer, settings, left)))
-    if isinstance(scorer.schema, ImageSchema):
-        raise SchemaError(
-            f"{scorer.name} scores images. Got {upload.media_type} instead",
-            code="wrong_kind",
-            where="content-type",
-        )
+    if upload.media_type != NPY:
+        check_kind(scorer, upload.media_type)
     if upload.media_type == JSON:
         return scorer.to_tensor(_json_rows(upload.body, left))
-    limits = _table_limits(scorer, settings, left)
+    limits = table_limits(scorer, settings, max_rows=left.rows, max_bytes=left.expanded_bytes)
+    if upload.media_type == NPY:
+        return scorer.to_tensor(parse_npy(upload.body, limits=limits))
     return scorer.to_tensor(TABLES[upload.media_type](io.BytesIO(upload.body), limits))
 
 
@@ -174,7 +170,9 @@ def join(parts: Sequence[TensorItems]) -> TensorItems:
             for part, start in zip(parts, starts, strict=False)
             for i, error in part.errors.items()
         },
-        names=[name for part in parts for name in (part.names or [""] * part.n)],
+        names=None
+        if all(part.names is None for part in parts)
+        else [name for part in parts for name in (part.names or [""] * part.n)],
         unseen=unseen,
         groups=None
         if all(part.groups is None for part in parts)
@@ -237,11 +235,19 @@ def _json_rows(body: bytes, left: Budget) -> list[dict[str, object] | list[objec
     return rows
 
 
-def _table_limits(scorer: Scorer, settings: Settings, left: Budget) -> TableLimits:
+def check_kind(scorer: Scorer, media_type: str) -> None:
+    """Raise SchemaError where rows of a table are sent to a model of images."""
+    if isinstance(scorer.schema, ImageSchema):
+        raise SchemaError(
+            f"{scorer.name} scores images. Got {media_type} instead", code="wrong_kind", where="content-type"
+        )
+
+
+def table_limits(scorer: Scorer, settings: Settings, *, max_rows: int, max_bytes: int) -> TableLimits:
     """The settings, and always room for every column that the model itself knows."""
     schema = scorer.schema
     own = 0 if isinstance(schema, ImageSchema) else len(schema.columns) + len(schema.ignored) + 1
-    return TableLimits(max(settings.max_columns, own), left.rows, left.expanded_bytes)
+    return TableLimits(max(settings.max_columns, own), max_rows, max_bytes)
 
 
 async def _parts(body: bytes, content_type: str, settings: Settings) -> list[Upload]:

@@ -30,6 +30,24 @@ class Stopping(Overloaded):
     default_code = "stopping"
 
 
+class TooManyStreams(Overloaded):
+    """As many uploads are read piece by piece as may be."""
+
+    default_code = "too_many_streams"
+
+
+class SpoolFull(Overloaded):
+    """There is no room to set an upload aside."""
+
+    default_code = "spool_full"
+
+
+class NotAcceptable(ElboundError):
+    """The caller accepts no form of answer that there is."""
+
+    default_code = "not_acceptable"
+
+
 class MalformedRequest(ElboundError):
     """What came is not HTTP."""
 
@@ -118,6 +136,9 @@ STATUS: dict[type[ElboundError], int] = {
     Overloaded: 503,
     TooManyConnections: 503,
     Stopping: 503,
+    TooManyStreams: 503,
+    SpoolFull: 503,
+    NotAcceptable: 406,
     MalformedRequest: 400,
     UrlTooLong: 414,
     HeadersTooLarge: 431,
@@ -134,6 +155,8 @@ STATUS: dict[type[ElboundError], int] = {
 
 REFUSED = "elbound.refused"
 """Where the scope of a request holds the error for which its connection was refused meanwhile."""
+BREAK_OFF = "elbound.break_off"
+"""Where the scope of a request has the call that ends its connection within an answer."""
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 

@@ -15,16 +15,17 @@ async def read_body(request: Request, *, max_body_bytes: int) -> bytes:
     check_encoding(request.headers.get("content-encoding", "").strip().lower())
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_body_bytes:
-        raise _too_large(announced, max_body_bytes)
+        raise body_too_large(announced, max_body_bytes)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > max_body_bytes:
-            raise _too_large(f"more than {max_body_bytes:,}", max_body_bytes)
+            raise body_too_large(f"more than {max_body_bytes:,}", max_body_bytes)
     return bytes(body)
 
 
-def _too_large(found: str, max_body_bytes: int) -> LimitExceeded:
+def body_too_large(found: str, max_body_bytes: int) -> LimitExceeded:
+    """The error of a body that is larger than it may be."""
     return LimitExceeded(
         f"the body has {found} bytes; at most {max_body_bytes:,} are taken", code="body_too_large", where="body"
     )

@@ -19,6 +19,7 @@ from elbound.errors import ElboundError
 from service.bounds import BoundedProtocol
 from service.deadlines import BodyClock, Sweep, ticks
 from service.errors import (
+    BREAK_OFF,
     REFUSED,
     Overloaded,
     RequestTimeout,
@@ -174,6 +175,7 @@ class ReceivingProtocol(BoundedProtocol):
         cycle, self.body = self.cycle, BodyClock()
         cycle.transport = self.cycle_transport  # type: ignore[assignment]
         cycle.message_event = self.body
+        cycle.scope[BREAK_OFF] = self._break_off  # type: ignore[literal-required]
         self.keep_alive = cycle.keep_alive
         cycle.keep_alive = False  # until all of the body is there: who answers before wants no more of it
 
@@ -223,6 +225,12 @@ class ReceivingProtocol(BoundedProtocol):
             self.transport.abort()
         else:
             self._write(error)
+
+    def _break_off(self) -> None:
+        """End the connection within an answer, so that the caller sees that it is not whole."""
+        assert self.running is not None
+        self.running.disconnected = True
+        self.cycle_transport.close()
 
     def _farewell(self, error: ElboundError) -> None:
         self._write(error)

@@ -110,7 +110,7 @@ async def score_items(
     """
     m = items.x.shape[0]
     if m == 0:
-        raise _none_scored(items)
+        raise none_scored(items, n=items.n)
     run, parts, start = scorer.score_tensor, [], 0
     lane: Lane = "interactive" if m <= INTERACTIVE_ROWS else "bulk"
     while start < m:
@@ -133,7 +133,8 @@ def check_groups(scorer: Scorer) -> None:
         )
 
 
-def _none_scored(items: TensorItems) -> NoItemScored:
+def none_scored(items: TensorItems, *, n: int) -> NoItemScored:
+    """The error of an upload of `n` items, of which these `items` tell why."""
     if not items.errors:
         return NoItemScored("the upload holds no items", where="body", items=[])
     first = items.errors[min(items.errors)]
@@ -142,7 +143,7 @@ def _none_scored(items: TensorItems) -> NoItemScored:
         for i in sorted(items.errors)
     ]
     return NoItemScored(
-        f"none of {items.n:,} items could be scored; the first: {first.message}",
+        f"none of {n:,} items could be scored; the first: {first.message}",
         where=first.where,
         items=documents,
     )

@@ -4,6 +4,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ logger = logging.getLogger("elbound")
 
 STOP_MARGIN_S = 3
 """What is not finished within `shutdown_grace_s` has been told so for this long when uvicorn cancels it."""
+SWITCH_SECONDS = 0.0005
+"""How long a thread that decodes or scores may keep the interpreter while a small request waits for it."""
 OWN_FILES = 128
 """Open files beside the connections, generously."""
 
@@ -51,6 +54,7 @@ def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_grace_s + STOP_MARGIN_S,
     )
+    sys.setswitchinterval(SWITCH_SECONDS)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended well
         signal.signal(number, lambda *_: None)
     logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)

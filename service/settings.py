@@ -53,6 +53,15 @@ class Settings:
     max_body_bytes: int = _setting(64 << 20, "Largest body of a request.", low=1)
     max_expanded_bytes: int = _setting(512 << 20, "Most that a gzip, a zip or a compressed table may open to.", low=1)
     max_rows: int = _setting(100_000, "Most items in one upload.", low=1)
+    max_stream_bytes: int = _setting(
+        16 << 30, "Largest body that is scored piece by piece, as received and as opened.", low=1
+    )
+    max_streams: int = _setting(8, "Uploads that are scored piece by piece at once; beyond, 503.", low=1)
+    max_held_bytes: int = _setting(
+        8 << 20, "Scores of one streamed upload that wait in memory until they are read; the rest waits on disk.", low=0
+    )
+    spool_dir: str = _setting("", "Folder for uploads and scores set aside on disk; the system's own when empty.")
+    max_spool_bytes: int = _setting(4 << 30, "Most that all requests together set aside on disk.", low=1)
     max_columns: int = _setting(4_096, "Most columns in one table.", low=1)
     max_files: int = _setting(10_000, "Most files in a zip or a multipart form.", low=1)
     max_pixels: int = _setting(64_000_000, "Most pixels in one image, before it is resized.", low=1)

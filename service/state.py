@@ -9,6 +9,7 @@ from service.drift import DriftMonitor
 from service.metrics import Metrics
 from service.registry import ModelRegistry
 from service.settings import Settings
+from service.streaming.streams import Streams
 
 
 @dataclass
@@ -17,6 +18,7 @@ class State:
     metrics: Metrics
     batcher: Batcher
     drift: DriftMonitor
+    streams: Streams
     registry: ModelRegistry = field(default_factory=ModelRegistry)
     loaded: bool = False
 

@@ -94,6 +94,10 @@ def _read_array(column: Column, cells: pa.ChunkedArray) -> ColumnValues:
         return ColumnValues(_to_numpy(_typed_seconds(cells)))
     if column.kind == "datetime" and is_number(kind):
         return _refuse_infinite(column, ColumnValues(_to_numpy(pc.cast(cells, pa.float64(), safe=False))))
+    if column.kind == "numeric" and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        numbers = numbers_or_none(cells)  # what is a number as it stands is the same number when it is trimmed
+        if numbers is not None:
+            return _refuse_infinite(column, ColumnValues(_to_numpy(numbers)), cells)
     return _read_text(column, as_text(cells))
 
 

@@ -3,7 +3,6 @@
 import codecs
 import io
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import BinaryIO, cast
 
 import pyarrow as pa
@@ -11,9 +10,9 @@ import pyarrow.csv
 
 from elbound.data.csvtext import MAX_HEADER_BYTES, CsvText, RaggedRows, csv_header, csv_options
 from elbound.data.pieces import Cutter, TablePiece, Wanted
-from elbound.data.readers import BROKEN_FILE, csv_line, open_bytes
+from elbound.data.readers import BROKEN_FILE
 from elbound.data.schema import doubled_names, list_names
-from elbound.errors import DecodeError, SchemaError
+from elbound.errors import DataError, DecodeError, SchemaError
 
 BLOCK_BYTES = 1 << 20
 """Arrow reads 32 of them ahead, and no row that is longer than one."""
@@ -27,32 +26,42 @@ class WholeLines:
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = cast("io.BufferedReader", source)
-        self._begin(0)
-
-    def _begin(self, line: int) -> None:
-        self.error: DecodeError | None = None
+        self.error: DataError | None = None
+        self._first: bytes | None = None
+        self._again: bytes = b""
         self._held: bytes = b""
-        self._line: int = line
-        self._more: bool = True
+        self._line = 0
+        self._more = True
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
 
     def seek(self, place: int) -> int:
-        self._source.seek(0)
-        before = self._source.read(place)
-        self._begin(_lines(before))
+        """Back into what was read first: the source itself may be a stream."""
+        self._again = (self._first or b"")[place:]
         return place
 
     def read(self, size: int) -> bytes:
         """At least one line, and more than `size` bytes where it is longer; nothing at the end."""
+        if self._again:
+            again, self._again = self._again, b""
+            return again
+        text = self._next_lines(size)
+        if self._first is None:
+            self._first = text
+        return text
+
+    def _next_lines(self, size: int) -> bytes:
         while self._more:
             text = self._held + self._next_block(size)
-            cut = len(text) if self._at_end() else _last_line_end(text)
+            cut = _last_line_end(text)
+            if len(text) - cut > MAX_LINE_BYTES:
+                line = self._line + _lines(text[:cut]) + 1
+                self.break_off(f"line {line:,} is longer than {MAX_LINE_BYTES:,} bytes")
+            elif self._at_end():
+                cut = len(text)
             self._held = text[cut:]
             if cut:
                 self._line += _lines(text[:cut])
                 return text[:cut]
-            if len(text) > MAX_LINE_BYTES:
-                self.break_off(f"line {self._line + 1:,} is longer than {MAX_LINE_BYTES:,} bytes")
         return b""
 
     def _at_end(self) -> bool:
@@ -64,6 +73,9 @@ class WholeLines:
             block = self._source.read1(size)  # what is there, should the rest not come
         except BROKEN_FILE as error:
             self.break_off(f"it cannot be read beyond line {self._line + 1 + _lines(self._held):,}: {error}")
+            return b""
+        except DataError as error:  # a stream that is longer than it may be
+            self.error, self._more = error, False
             return b""
         pending = len(self._utf8.getstate()[0])
         try:
@@ -104,52 +116,60 @@ class CountedRaggedRows(RaggedRows):
         return super().__call__(row)
 
 
-def csv_pieces(path: Path, *, rows: int, wanted: Wanted, check: Callable[[pa.Table], None]) -> Iterator[TablePiece]:
-    """The rows of a CSV file; `check` sees a table of its columns first. Raises DecodeError, SchemaError.
+def csv_pieces(
+    source: BinaryIO,
+    *,
+    rows: int,
+    wanted: Wanted,
+    check: Callable[[pa.Table], None],
+    line_of: Callable[[int], int | None] = lambda _: None,
+    piece_bytes: int | None = None,
+) -> Iterator[TablePiece]:
+    """The rows of a CSV, which is read once; `check` sees a table of its columns first.
 
-    What breaks the file off (bytes that are no text, a quote that is never closed, the end of a gzip) is raised
-    after the rows before it, with its line.
+    What breaks the text off (bytes that are no text, a quote that is never closed, the end of a gzip) is raised
+    after the rows before it, with the line that `line_of` their place is. A piece of more than `piece_bytes` ends
+    before `rows`. Raises DecodeError, SchemaError.
     """
-    with open_bytes(path) as source:
-        lines = WholeLines(source)
-        start = lines.read(MAX_HEADER_BYTES)
-        if lines.error is not None and not start:
-            raise lines.error
-        header, delimiter = csv_header(start)
-        doubled = doubled_names(header)
-        if doubled:
-            raise SchemaError(f"columns appear twice in the header: {list_names(doubled)}", where=doubled[0])
-        head = pa.table({name: pa.array([], pa.string()) for name in header})
-        check(head)
-        text = CsvText(cast("BinaryIO", lines), last_row=delimiter * len(header))
-        ragged = CountedRaggedRows(lines)
-        cutter = Cutter(head, rows, wanted, ragged.bad)
-        options = csv_options(header, delimiter, ragged, block_bytes=BLOCK_BYTES)
-        try:
-            for batch in pyarrow.csv.open_csv(text, *options):
-                if ragged.too_many is not None:
-                    break
-                yield from cutter.add(pa.Table.from_batches([batch]))
-        except pa.ArrowException as error:
-            end = cutter.end
-            what = f"a row is longer than {BLOCK_BYTES:,} bytes, or a quote is opened and never closed"
-            lines.error = lines.error or DecodeError(
-                f"not readable as CSV: line {_line_of(path, end)}: {what if 'straddl' in str(error) else error}"
+    lines = WholeLines(source)
+    start = lines.read(MAX_HEADER_BYTES)
+    if lines.error is not None and not start:
+        raise lines.error
+    header, delimiter = csv_header(start)
+    doubled = doubled_names(header)
+    if doubled:
+        raise SchemaError(f"columns appear twice in the header: {list_names(doubled)}", where=doubled[0])
+    head = pa.table({name: pa.array([], pa.string()) for name in header})
+    check(head)
+    text = CsvText(cast("BinaryIO", lines), last_row=delimiter * len(header), is_text=True)
+    ragged = CountedRaggedRows(lines)
+    cutter = Cutter(head, rows, wanted, ragged.bad, piece_bytes=piece_bytes)
+    options = csv_options(header, delimiter, ragged, block_bytes=BLOCK_BYTES)
+    try:
+        for batch in pyarrow.csv.open_csv(text, *options):
+            if ragged.too_many is not None:
+                break
+            yield from cutter.add(pa.Table.from_batches([batch]))
+    except pa.ArrowException as error:
+        end = cutter.end
+        what = f"a row is longer than {BLOCK_BYTES:,} bytes, or a quote is opened and never closed"
+        lines.error = lines.error or DecodeError(
+            f"not readable as CSV: line {_line(line_of, end)}: {what if 'straddl' in str(error) else error}"
+        )
+    else:
+        end = cutter.end - 1
+        closed = end in ragged.bad and ragged.last == text.last_row
+        if not closed and lines.error is None:
+            lines.error = DecodeError(
+                f"not readable as CSV: a quote is opened on line {_line(line_of, end)} and never closed"
             )
-        else:
-            end = cutter.end - 1
-            closed = end in ragged.bad and ragged.last == text.last_row
-            if not closed and lines.error is None:
-                lines.error = DecodeError(
-                    f"not readable as CSV: a quote is opened on line {_line_of(path, end)} and never closed"
-                )
-        yield from cutter.rest(end if ragged.too_many is None else ragged.too_many)
-        if lines.error is not None:
-            raise lines.error
+    yield from cutter.rest(end if ragged.too_many is None else ragged.too_many)
+    if lines.error is not None:
+        raise lines.error
 
 
-def _line_of(path: Path, place: int) -> str:
-    line = csv_line(path, place)
+def _line(line_of: Callable[[int], int | None], place: int) -> str:
+    line = line_of(place)
     return f"of row {place:,}" if line is None else f"{line:,}"
 
 

@@ -40,16 +40,18 @@ class CsvText:
     """CSV from its header on, with one more row at its end.
 
     `last_row` has a cell too many, so that it comes back as ragged; where it does not, a quote was left open.
+    `is_text` says that `source` has looked for bytes that are no text already.
     """
 
     closed = False
 
-    def __init__(self, source: BinaryIO, *, last_row: str) -> None:
+    def __init__(self, source: BinaryIO, *, last_row: str, is_text: bool = False) -> None:
         self.last_row = last_row
         self._source = source
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._ahead = b""
         self._ended = False
+        self._is_text = is_text
         source.seek(0)
         start = source.read(MAX_HEADER_BYTES)
         source.seek(len(start) - len(start.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")))
@@ -60,7 +62,8 @@ class CsvText:
     def read(self, size: int) -> bytes:
         while not self._ended and len(self._ahead) <= size:  # one block ahead: the end joins the last one
             block = self._source.read(size)
-            self._utf8.decode(block, final=not block)  # Arrow itself looks at good rows only
+            if not self._is_text:
+                self._utf8.decode(block, final=not block)  # Arrow itself looks at good rows only
             self._ended = not block
             self._ahead += block or self._end()
         found, self._ahead = self._ahead[:size], self._ahead[size:]

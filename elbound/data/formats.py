@@ -1,13 +1,11 @@
-"""Tables from bytes: CSV, Parquet, Arrow IPC, NDJSON and `.npy`.
+"""Tables from bytes: CSV, Parquet, Arrow IPC and NDJSON.
 
 Cells of CSV are read as text and typed later by the schema, so that one bad cell costs one row. A row that
 cannot be read at all is set aside in `bad`, by its place among the rows.
 """
 
 import codecs
-import io
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -121,7 +119,8 @@ def parse_parquet(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTa
     """
     with decoding("Parquet"):
         reader = pyarrow.parquet.ParquetFile(source)
-        text = _check_footer(reader, limits)
+        _check_footer(reader, limits)
+        text = text_columns(reader)
         source.seek(0)
         reader = pyarrow.parquet.ParquetFile(source, read_dictionary=text)
         tables = [reader.schema_arrow.empty_table()]
@@ -198,37 +197,8 @@ def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
 
 
-def parse_npy(data: bytes, *, limits: TableLimits = NO_LIMITS) -> np.ndarray:
-    """The array of a `.npy` file, its header checked against the bytes that are there. Raises DecodeError."""
-    stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version not in ((1, 0), (2, 0)):
-            raise DecodeError(f".npy version {version} is not read; versions 1.0 and 2.0 are")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran_order, dtype = read(stream)
-    except DecodeError:
-        raise
-    except Exception as error:  # numpy lets SyntaxError, TokenError and others out of a broken header
-        raise DecodeError(f"not readable as .npy: {error}") from error
-    if dtype.kind not in "fiub":
-        raise DecodeError(f".npy must hold numbers. Got dtype {dtype} instead")
-    if not shape or any(side < 0 for side in shape):
-        raise DecodeError(f".npy must hold an array of items. Got shape {shape} instead")
-    limits.check(rows=shape[0])
-    announced = dtype.itemsize * math.prod(shape)
-    present = len(data) - stream.tell()
-    if announced != present:
-        raise DecodeError(f".npy announces {announced:,} bytes of data and has {present:,}")
-    try:
-        array = np.frombuffer(data, dtype, offset=stream.tell())
-        return array.reshape(shape, order="F" if fortran_order else "C")
-    except (ValueError, TypeError, OverflowError) as error:  # too many sides, or one too long beside an empty one
-        raise DecodeError(f"not readable as .npy: {error}") from error
-
-
-def _check_footer(reader: pyarrow.parquet.ParquetFile, limits: TableLimits) -> list[str]:
-    """Raise LimitExceeded for what the footer announces; returns the columns of text to read as dictionaries.
+def _check_footer(reader: pyarrow.parquet.ParquetFile, limits: TableLimits) -> None:
+    """Raise LimitExceeded for what the footer announces.
 
     A broken footer ends the whole process where the metadata of a column chunk are asked for: they are not.
     """
@@ -237,7 +207,12 @@ def _check_footer(reader: pyarrow.parquet.ParquetFile, limits: TableLimits) -> l
     rows = max(found.num_rows, sum(group.num_rows for group in groups))
     limits.check(columns=found.num_columns, rows=rows)
     limits.check(size=max(rows * found.num_columns * 8, sum(group.total_byte_size for group in groups)))
-    if any(group.total_byte_size > DICTIONARY_BYTES for group in groups):
+
+
+def text_columns(reader: pyarrow.parquet.ParquetFile) -> list[str]:
+    """The columns of text to read as dictionaries, where that is possible: one text may stand in every row."""
+    found = reader.metadata
+    if any(found.row_group(i).total_byte_size > DICTIONARY_BYTES for i in range(found.num_row_groups)):
         return []
     leaves = [reader.schema.column(i) for i in range(found.num_columns)]
     return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]

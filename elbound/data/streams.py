@@ -4,29 +4,38 @@ What a piece holds depends on the file and on the number of rows alone, not on w
 """
 
 import codecs
+import io
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 
 from elbound.data.csvstream import csv_pieces
-from elbound.data.formats import RawTable, decoding, json_row, plain_table
+from elbound.data.encodings import written_bytes
+from elbound.data.formats import NO_LIMITS, RawTable, TableLimits, decoding, json_row, plain_table, text_columns
 from elbound.data.pieces import Cutter, TablePiece, Wanted
-from elbound.data.readers import BROKEN_FILE, TABLE_SUFFIXES, open_bytes, table_suffix
-from elbound.errors import DataError, DecodeError, ItemError, UnsupportedMedia
+from elbound.data.readers import (
+    BROKEN_FILE,
+    TABLE_SUFFIXES,
+    WITHOUT_HEADER,
+    csv_line,
+    open_bytes,
+    table_suffix,
+)
+from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, UnsupportedMedia
 
+INDEXED = (".parquet", ".arrow", ".ipc", ".feather")
+"""Suffixes of files that may have their index at the end."""
+ARROW_FILE = b"ARROW1"
 MAX_LINE_BYTES = 64 << 20
 PARQUET_BUFFER_BYTES = 1 << 20
 Check = Callable[[pa.Table], None]
-
-
-class Pieces(Protocol):
-    def __call__(self, path: Path, *, rows: int, wanted: Wanted, check: Check) -> Iterator[TablePiece]: ...
 
 
 def table_pieces(path: Path, *, rows: int, wanted: Wanted, check: Check) -> Iterator[TablePiece]:
@@ -40,7 +49,16 @@ def table_pieces(path: Path, *, rows: int, wanted: Wanted, check: Check) -> Iter
     if suffix is None:
         raise UnsupportedMedia(f"{path} is none of {', '.join(TABLE_SUFFIXES)} (.gz may follow)", where=str(path))
     try:
-        yield from STREAMS[suffix](path, rows=rows, wanted=wanted, check=check)
+        with _seekable(path) if suffix in INDEXED else open_bytes(path) as source:
+            if suffix == ".parquet":
+                yield from parquet_pieces(source, rows=rows, wanted=wanted, check=check)
+            elif suffix in INDEXED:
+                yield from arrow_pieces(source, rows=rows, wanted=wanted, check=check)
+            elif suffix in WITHOUT_HEADER:
+                yield from ndjson_pieces(source, rows=rows, wanted=wanted)
+            else:
+                line_of = partial(csv_line, path)
+                yield from csv_pieces(source, rows=rows, wanted=wanted, check=check, line_of=line_of)
     except BROKEN_FILE as error:
         raise DecodeError(f"{path} cannot be read: {error}", where=str(path)) from error
 
@@ -52,29 +70,39 @@ def parquet_rows(path: Path) -> int:
         return rows
 
 
-def parquet_pieces(path: Path, *, rows: int, wanted: Wanted, check: Check) -> Iterator[TablePiece]:
-    """The rows of a Parquet file; row groups in which nothing is wanted are not read."""
-    with _seekable(path) as source:
-        with decoding("Parquet"):
-            reader = pyarrow.parquet.ParquetFile(source, buffer_size=PARQUET_BUFFER_BYTES)
-            found = reader.metadata
-            counts = [found.row_group(i).num_rows for i in range(found.num_row_groups)]
-            head = plain_table(reader.schema_arrow.empty_table())
-        if sum(counts) != found.num_rows or min(counts, default=0) < 0:
-            raise DecodeError(
-                f"not readable as Parquet: the footer counts {found.num_rows:,} rows, its row groups {sum(counts):,}"
-            )
-        check(head)
-        groups = RowGroups(reader, counts, batch_rows=rows)
-        for start in range(0, max(1, found.num_rows), rows):
-            n = min(rows, found.num_rows - start)
-            if not wanted(start // rows):
-                yield TablePiece(start, n)
-                continue
-            try:
-                yield TablePiece(start, n, RawTable(table=groups.read(start, n, head), start=start))
-            except DataError as error:
-                yield TablePiece(start, n, error=error)
+def parquet_pieces(
+    source: BinaryIO, *, rows: int, wanted: Wanted, check: Check, limits: TableLimits = NO_LIMITS
+) -> Iterator[TablePiece]:
+    """The rows of a Parquet file; row groups in which nothing is wanted are not read.
+
+    A piece whose text passes the `max_bytes` of `limits` when it is written out cannot be read. Raises DecodeError,
+    LimitExceeded.
+    """
+    with decoding("Parquet"):
+        reader = pyarrow.parquet.ParquetFile(source, buffer_size=PARQUET_BUFFER_BYTES)
+        found = reader.metadata
+        limits.check(columns=found.num_columns)
+        counts = [found.row_group(i).num_rows for i in range(found.num_row_groups)]
+        head = plain_table(reader.schema_arrow.empty_table())
+        if limits is not NO_LIMITS:
+            text = text_columns(reader)
+            source.seek(0)
+            reader = pyarrow.parquet.ParquetFile(source, buffer_size=PARQUET_BUFFER_BYTES, read_dictionary=text)
+    if sum(counts) != found.num_rows or min(counts, default=0) < 0:
+        raise DecodeError(
+            f"not readable as Parquet: the footer counts {found.num_rows:,} rows, its row groups {sum(counts):,}"
+        )
+    check(head)
+    groups = RowGroups(reader, counts, batch_rows=rows, limits=limits)
+    for start in range(0, max(1, found.num_rows), rows):
+        n = min(rows, found.num_rows - start)
+        if not wanted(start // rows):
+            yield TablePiece(start, n)
+            continue
+        try:
+            yield TablePiece(start, n, RawTable(table=groups.read(start, n, head), start=start))
+        except DataError as error:
+            yield TablePiece(start, n, error=error)
 
 
 class RowGroups:
@@ -83,8 +111,11 @@ class RowGroups:
     Batches begin with their row group, so that where a broken one ends does not depend on what is asked for.
     """
 
-    def __init__(self, reader: pyarrow.parquet.ParquetFile, counts: list[int], *, batch_rows: int) -> None:
+    def __init__(
+        self, reader: pyarrow.parquet.ParquetFile, counts: list[int], *, batch_rows: int, limits: TableLimits
+    ) -> None:
         self.reader = reader
+        self.limits = limits
         self.counts = counts
         self.batch_rows = batch_rows
         self.group = -1
@@ -129,35 +160,44 @@ class RowGroups:
                 if batch is None:
                     raise DecodeError(f"not readable as Parquet: the footer counts {self.counts[group]:,} rows")
                 batch.validate(full=True)
-                return plain_table(pa.Table.from_batches([batch]))
+                return plain_table(pa.Table.from_batches([batch]), self.limits)
         except DecodeError as error:
             self.error = DecodeError(f"row group {group} ends after {self.done:,} rows: {error.message}")
             raise self.error from error
 
 
-def arrow_pieces(path: Path, *, rows: int, wanted: Wanted, check: Check) -> Iterator[TablePiece]:
-    """The rows of an Arrow IPC file or stream, one record batch in memory at a time."""
-    failure = None
-    with _seekable(path) as source:
-        start = source.read(6)
-        source.seek(0)
-        with decoding("Arrow IPC"):
-            file = pyarrow.ipc.open_file(source) if start == b"ARROW1" else pyarrow.ipc.open_stream(source)
-            head = plain_table(file.schema.empty_table())
-        check(head)
-        cutter = Cutter(head, rows, wanted)
-        try:
-            for table in _batches(file):
-                yield from cutter.add(table)
-        except DecodeError as error:
-            failure = DecodeError(f"after {cutter.end:,} rows: {error.message}", code=error.code)
-        if failure is None or cutter.end:
-            yield from cutter.rest(cutter.end)
-        if failure is not None:
-            raise failure
+def arrow_pieces(
+    source: BinaryIO, *, rows: int, wanted: Wanted, check: Check, limits: TableLimits = NO_LIMITS
+) -> Iterator[TablePiece]:
+    """The rows of an Arrow IPC stream, or of a file where `source` can seek; one record batch in memory at a time."""
+    failure: DataError | None = None
+    with decoding("Arrow IPC"):
+        file = pyarrow.ipc.open_file(source) if is_arrow_file(source) else pyarrow.ipc.open_stream(source)
+        limits.check(columns=len(file.schema))
+        head = plain_table(file.schema.empty_table())
+    check(head)
+    cutter = Cutter(head, rows, wanted)
+    try:
+        for table in _batches(file, limits):
+            yield from cutter.add(table)
+    except DecodeError as error:
+        failure = DecodeError(f"after {cutter.end:,} rows: {error.message}", code=error.code)
+    except LimitExceeded as error:
+        failure = error
+    if failure is None or cutter.end:
+        yield from cutter.rest(cutter.end)
+    if failure is not None:
+        raise failure
 
 
-def _batches(file: pyarrow.ipc.RecordBatchFileReader | pyarrow.ipc.RecordBatchStreamReader) -> Iterator[pa.Table]:
+def is_arrow_file(source: BinaryIO) -> bool:
+    """Whether a buffered `source` at its start is the file format, whose index is at the end."""
+    return cast("io.BufferedReader", source).peek(len(ARROW_FILE))[: len(ARROW_FILE)] == ARROW_FILE
+
+
+def _batches(
+    file: pyarrow.ipc.RecordBatchFileReader | pyarrow.ipc.RecordBatchStreamReader, limits: TableLimits
+) -> Iterator[pa.Table]:
     with decoding("Arrow IPC"):
         batches = (
             (file.get_batch(i) for i in range(file.num_record_batches))
@@ -166,35 +206,42 @@ def _batches(file: pyarrow.ipc.RecordBatchFileReader | pyarrow.ipc.RecordBatchSt
         )
         for batch in batches:
             batch.validate()
-            batch.validate(full=True)
-            yield plain_table(pa.Table.from_batches([batch]))
+            views = (column for column in batch.columns if pa.types.is_string_view(column.type))
+            limits.check(size=sum(written_bytes(pa.chunked_array([column])) for column in views))
+            batch.validate(full=True)  # before `nbytes`, which ends the whole process where a batch is broken
+            yield plain_table(pa.Table.from_batches([batch]), limits)
 
 
-def ndjson_pieces(path: Path, *, rows: int, wanted: Wanted, check: Check) -> Iterator[TablePiece]:  # noqa: ARG001
-    """The lines of an NDJSON file; there is no header to `check`."""
-    place = number = 0
-    failure = None
+def ndjson_pieces(
+    source: BinaryIO, *, rows: int, wanted: Wanted, piece_bytes: int | None = None
+) -> Iterator[TablePiece]:
+    """The lines of an NDJSON file; a piece of more than `piece_bytes` ends before `rows`. Raises DecodeError."""
+    place = number = size = 0
+    failure: DataError | None = None
     lines: list[tuple[int, bytes]] = []
-    with open_bytes(path) as source:
-        while True:
-            number += 1
-            try:
-                line = source.readline(MAX_LINE_BYTES + 1)
-            except BROKEN_FILE as error:
-                failure = DecodeError(f"line {number:,} cannot be read: {error}", where=f"line {number}")
-                break
-            if len(line) > MAX_LINE_BYTES:
-                failure = DecodeError(f"line {number:,} is longer than {MAX_LINE_BYTES:,} bytes")
-            if not line or failure is not None:
-                break
-            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-            if not line.strip():
-                continue
-            lines.append((number, line))
-            if len(lines) == rows:
-                yield _json_piece(place, lines, wanted(place // rows))
-                place += rows
-                lines = []
+    while True:
+        number += 1
+        try:
+            line = source.readline(MAX_LINE_BYTES + 1)
+        except BROKEN_FILE as error:
+            failure = DecodeError(f"line {number:,} cannot be read: {error}", where=f"line {number}")
+            break
+        except DataError as error:  # a stream that is longer than it may be
+            failure = error
+            break
+        if len(line) > MAX_LINE_BYTES:
+            failure = DecodeError(f"line {number:,} is longer than {MAX_LINE_BYTES:,} bytes")
+        if not line or failure is not None:
+            break
+        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if not line.strip():
+            continue
+        lines.append((number, line))
+        size += len(line)
+        if len(lines) == rows or (piece_bytes and size > piece_bytes):
+            yield _json_piece(place, lines, wanted(place // rows))
+            place += len(lines)
+            lines, size = [], 0
     if lines or (place == 0 and failure is None):
         yield _json_piece(place, lines, wanted(place // rows))
     if failure is not None:
@@ -224,15 +271,3 @@ def _seekable(path: Path) -> BinaryIO:
         shutil.copyfileobj(source, unpacked)
     unpacked.seek(0)
     return unpacked
-
-
-STREAMS: dict[str, Pieces] = {
-    ".csv": csv_pieces,
-    ".tsv": csv_pieces,
-    ".parquet": parquet_pieces,
-    ".arrow": arrow_pieces,
-    ".ipc": arrow_pieces,
-    ".feather": arrow_pieces,
-    ".ndjson": ndjson_pieces,
-    ".jsonl": ndjson_pieces,
-}

@@ -33,6 +33,7 @@ class TablePreprocessor:
         self._known = {*self._names, *(column.name for column in schema.ignored), schema.id_column}
         self._known.add(schema.group_by)
         self._plain = PlainRows(schema)
+        self._all_numbers = schema.group_by is None and all(column.kind == "numeric" for column in schema.columns)
 
     @classmethod
     def fit(cls, schema: TableSchema, table: pa.Table) -> "TablePreprocessor":
@@ -67,7 +68,8 @@ class TablePreprocessor:
             return keep_readable(torch.from_numpy(plain), {})
         errors: dict[int, ItemError] = {}
         blank = [None] * len(self.schema.columns)
-        aligned = [self._align(row, index, errors) or blank for index, row in enumerate(rows)]
+        called = range(len(rows)) if places is None else places.tolist()
+        aligned = [self._align(row, i, called[i], errors) or blank for i, row in enumerate(rows)]
         by_column = zip(*aligned, strict=True) if rows else [()] * len(blank)
         cells: dict[str, Cells] = dict(zip(self._names, by_column, strict=True))
         identifier = self.schema.id_column
@@ -84,7 +86,9 @@ class TablePreprocessor:
         if array.dtype.kind not in "fiub":
             raise SchemaError(f"expected an array of numbers, but got dtype {array.dtype}")
         with np.errstate(over="ignore"):  # a long double beyond float64 is infinite, and that item's error
-            array = array.astype(np.float64)
+            array = array.astype(np.float64, order="C")
+        if self._all_numbers and not np.isinf(array).any():
+            return keep_readable(torch.from_numpy(array), {})
         cells = {name: pa.chunked_array([array[:, i]]) for i, name in enumerate(self._names)}
         by = self.schema.group_by
         return self._read(cells, len(array), groups=cell_groups(cells[by]) if by in cells else None)
@@ -126,7 +130,7 @@ class TablePreprocessor:
         return cell_groups(list_to_arrow([row.get(by) if isinstance(row, Mapping) else None for row in rows]))
 
     def _align(
-        self, row: Mapping[str, object] | Sequence[object], index: int, errors: dict[int, ItemError]
+        self, row: Mapping[str, object] | Sequence[object], index: int, place: int, errors: dict[int, ItemError]
     ) -> list[object] | None:
         try:
             if isinstance(row, Mapping):
@@ -137,7 +141,7 @@ class TablePreprocessor:
                 return list(row)
             raise SchemaError(f"must be an object or an array. Got {type(row).__name__} instead")
         except SchemaError as error:
-            errors[index] = ItemError(error.message, code=error.code, where=f"row {index}")
+            errors[index] = ItemError(error.message, code=error.code, where=f"row {place}")
             return None
 
     def _align_object(self, row: Mapping[str, object]) -> list[object]:

@@ -23,6 +23,8 @@ from service.limits import expand, read_body
 from service.schemas import ErrorAnswer, ScoreAnswer
 from service.scoring import Answer, Terms, check_groups, score_items
 from service.state import State, state_of
+from service.streaming.accept import STREAMED, answer_form, pointing_to_streams
+from service.streaming.answer import Order, StreamedScore, check_streams
 
 INLINE_BYTES = 16_384
 """JSON up to this size is parsed on the event loop: a thread costs more than the parsing."""
@@ -66,10 +68,17 @@ PARAMETERS = {
         "description": "`true` adds to each image the score that decided and its heat map as a PNG.",
     },
 }
-ERRORS: dict[int | str, dict[str, object]] = {
+RESPONSES: dict[int | str, dict[str, object]] = {
+    200: {
+        "description": "What was found; by Accept as one document or record by record.",
+        "content": {form: {"schema": {"type": "string"}} for form in STREAMED},
+    },
+}
+RESPONSES |= {
     status: {"model": ErrorAnswer, "description": text}
     for status, text in {
         400: "The body or a parameter cannot be read.",
+        406: "The answer has no form that Accept takes.",
         401: "The key is missing or wrong.",
         404: "No model of that name.",
         413: "Larger than a limit.",
@@ -90,14 +99,14 @@ class Query:
     guarantee: float | None
     fdr: float | None
     group: str | None
-    layout: Layout
+    layout: Layout | None
     explain: bool
 
 
 @router.post(
     "/score",
     response_model=ScoreAnswer,
-    responses=ERRORS,
+    responses=RESPONSES,
     summary="Score an upload",
     openapi_extra={
         "parameters": [
@@ -110,32 +119,23 @@ async def score(request: Request) -> Response:
     """Rows of a table or images, by content type; an answer for each item, errors included."""
     state = state_of(request)
     due = due_time(request.headers.get(DEADLINE_HEADER))
+    form = answer_form(request.headers.get("accept"))
     query = parse_query(request.scope["query_string"])
     scorer = state.registry.get(query.model).scorer
     terms = Terms.of(scorer, alpha=query.alpha, guarantee=query.guarantee, fdr=query.fdr)
     if query.group is not None:
         check_groups(scorer)
+    if form != JSON:
+        check_streams(fdr=query.fdr, explain=query.explain, layout=query.layout)
+        return StreamedScore(state, Order(scorer, terms, form, query.group, due), request.headers)
     if query.explain:
         check_explains(scorer)
-    content_type = request.headers.get("content-type", "")
-    media_type = media_type_of(content_type)
-    settings = state.settings
-    body = await read_body(request, max_body_bytes=settings.max_body_bytes)
-    with state.metrics.stage("decode"):
-        encoding = request.headers.get("content-encoding", "").strip().lower()
-        if encoding:
-            body = await asyncio.to_thread(expand, body, encoding, max_expanded_bytes=settings.max_expanded_bytes)
-        uploads = await split_request(body, content_type, settings)
-        inline = media_type == JSON and len(body) <= INLINE_BYTES
-        items = (
-            decode_all(uploads, scorer, settings)
-            if inline
-            else await asyncio.to_thread(decode_all, uploads, scorer, settings)
-        )
+    with pointing_to_streams():
+        items = await _receive(request, state, scorer)
     if query.group is not None:
         items = items.in_group(query.group)
     if query.explain:
-        check_count(items, max_explained_items=settings.max_explained_items)
+        check_count(items, max_explained_items=state.settings.max_explained_items)
     answer = await answer_items(state, scorer, items, terms, due, request.receive, explain=query.explain)
     with state.metrics.stage("postprocess"):
         if items.n <= INLINE_ITEMS and not query.explain:  # pictures are drawn aside
@@ -143,6 +143,21 @@ async def score(request: Request) -> Response:
         else:
             content = await asyncio.to_thread(encode, answer, query.layout)
     return Response(content, media_type="application/json")
+
+
+async def _receive(request: Request, state: State, scorer: Scorer) -> TensorItems:
+    """The items of a body that is held in memory. Raises DataError."""
+    content_type, settings = request.headers.get("content-type", ""), state.settings
+    media_type = media_type_of(content_type)
+    body = await read_body(request, max_body_bytes=settings.max_body_bytes)
+    with state.metrics.stage("decode"):
+        encoding = request.headers.get("content-encoding", "").strip().lower()
+        if encoding:
+            body = await asyncio.to_thread(expand, body, encoding, max_expanded_bytes=settings.max_expanded_bytes)
+        uploads = await split_request(body, content_type, settings)
+        if media_type == JSON and len(body) <= INLINE_BYTES:
+            return decode_all(uploads, scorer, settings)
+        return await asyncio.to_thread(decode_all, uploads, scorer, settings)
 
 
 async def answer_items(
@@ -172,9 +187,9 @@ async def answer_items(
     return answer
 
 
-def encode(answer: Answer, layout: Layout) -> bytes:
+def encode(answer: Answer, layout: Layout | None) -> bytes:
     """The answer's document as JSON."""
-    return orjson.dumps(answer_document(answer, layout))
+    return orjson.dumps(answer_document(answer, layout or "items"))
 
 
 def due_time(header: str | None) -> float:
@@ -217,7 +232,11 @@ def parse_query(query_string: bytes) -> Query:
         guarantee=_number(values, "guarantee"),
         fdr=_number(values, "fdr"),
         group=values.get("group"),
-        layout="columns" if _is_second(values, "layout", "items", "columns") else "items",
+        layout=None
+        if "layout" not in values
+        else "columns"
+        if _is_second(values, "layout", "items", "columns")
+        else "items",
         explain=_is_second(values, "explain", "false", "true"),
     )
 

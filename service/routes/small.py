@@ -22,6 +22,7 @@ from service.state import State
 
 DEADLINE = DEADLINE_HEADER.encode()
 PATH = "/score"
+JSON_ACCEPTS = (b"*/*", b"application/json")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class SmallJsonMiddleware:
                 media_type = value
             elif name == b"content-length":
                 length = value
-            elif name == b"content-encoding":
+            elif name == b"content-encoding" or (name == b"accept" and value not in JSON_ACCEPTS):
                 return False
         if media_type.partition(b";")[0].strip().lower() != b"application/json":
             return False

@@ -8,7 +8,7 @@ from scipy import stats
 
 from elbound.calibration.calibration import Calibration
 from elbound.calibration.fusion import FusedSurprise, SingleScore, build_rule
-from elbound.calibration.tails import TailSurprise
+from elbound.calibration.tails import STEEPEST, TailSurprise
 
 NAMES = ("a", "b", "other.a")
 GROUPS = (("a", "b"), ("other.a",))
@@ -92,3 +92,16 @@ def test_the_fused_verdict_has_a_valid_p_value() -> None:
         ).pvalue
         > 0.01
     )
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_rounding_does_not_decide_between_reference_scores_that_are_all_but_equal(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    reference = draw.normal(size=30)
+    reference = np.concatenate([reference, reference + draw.normal(scale=1e-7, size=30)])
+    tail = TailSurprise(reference)
+    near = np.concatenate([reference, reference + 1e-6])
+    spread = tail.start - np.median(reference)
+    allowed = 1e-6 * max(STEEPEST / spread, 1 / tail.scale)
+    assert (np.diff(tail(np.sort(near))) >= 0).all()
+    assert (np.abs(tail(near + 1e-6) - tail(near)) <= 1.001 * allowed + 1e-12).all()

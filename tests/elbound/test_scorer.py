@@ -13,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elbound.data.formats import parse_arrow, parse_csv, parse_ndjson, parse_npy, parse_parquet
+from elbound.data.formats import parse_arrow, parse_csv, parse_ndjson, parse_parquet
+from elbound.data.npy import parse_npy
 from elbound.errors import SchemaError
 from elbound.scorer import Scorer
 

@@ -209,20 +209,20 @@ def test_what_many_callers_sent_in_one_turn_may_keep_the_loop_as_long_as_receivi
     assert threads[2] == ("elbound-device", 32)
 
 
-def test_an_upload_is_cut_into_slices_of_twenty_milliseconds(on_loop: Batcher) -> None:
+def test_an_upload_is_cut_into_slices_of_ten_milliseconds(on_loop: Batcher) -> None:
     def run(x: torch.Tensor) -> ScoredItems:
-        time.sleep(0.0002 * len(x))
+        time.sleep(0.0001 * len(x))
         return FakeModel().score(x)
 
     on_loop.batch_rows = 4096
-    assert on_loop.slice_rows(run, "bulk") == on_loop.slice_rows(run, "interactive") == 4096  # nothing is known yet
+    assert on_loop.slice_rows(run, "bulk") == 64  # nothing is known yet
 
     async def upload() -> None:
         for _ in range(6):
-            await submit(on_loop, run, torch.zeros(on_loop.slice_rows(run, "bulk") % 1000, 1), lane="bulk")
+            await submit(on_loop, run, torch.zeros(on_loop.slice_rows(run, "bulk"), 1), lane="bulk", batch_rows=4096)
 
     asyncio.run(upload())
-    assert 64 <= on_loop.slice_rows(run, "bulk") <= 100  # 0.2 ms a row, or somewhat more
+    assert 64 <= on_loop.slice_rows(run, "bulk") <= 100  # 0.1 ms a row, or somewhat more
     assert on_loop.slice_rows(run, "interactive") == 4096
 
 
@@ -236,7 +236,7 @@ def test_slices_of_an_upload_stay_within_their_bounds() -> None:
         costs.learn([job], cpu_seconds=0, seconds=seconds)
         return costs.slice_rows(run, 4096)
 
-    assert [asyncio.run(learn(seconds)) for seconds in (0.0001, 0.005, 10)] == [4096, 400, 64]
+    assert [asyncio.run(learn(seconds)) for seconds in (0.0001, 0.005, 10)] == [4096, 200, 64]
 
 
 def test_a_fault_on_the_loop_goes_to_its_caller_alone_and_is_tried_by_the_worker(on_loop: Batcher) -> None:

@@ -1,4 +1,4 @@
-"""The results of a piece: a row an item, written as CSV, Parquet or NDJSON, and what they come to."""
+"""The results of a piece, written as CSV, Parquet or NDJSON, and what they come to."""
 
 import json
 import os
@@ -10,15 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from elbound.calibration.calibration import POOLED, CalibrationGroups, Decisions, ScoredItems
-from elbound.data.items import TensorItems
 from elbound.errors import DataError
-from training.bulk.pieces import Piece
 
 FORMATS = ("csv", "parquet", "ndjson")
 
@@ -53,41 +49,6 @@ class BulkSummary:
     def nothing_read(self) -> bool:
         """Whether inputs failed and no item of any other could be read either."""
         return self.failures > 0 and self.items == self.errors
-
-
-def result_rows(
-    piece: Piece, items: TensorItems, scored: ScoredItems, decisions: Decisions, groups: CalibrationGroups | None
-) -> pa.Table:
-    """One row for each item of a piece in its order; scores are null where it has an error."""
-    n, index = items.n, pa.array(items.index, pa.int64())
-    places = np.full(n, -1)
-    places[items.index] = np.arange(len(index))
-    take = pa.array(places, mask=places < 0)
-    columns = {
-        "is_anomaly": pa.array(decisions.is_anomaly),
-        "p_value": pa.array(scored.p_value),
-        "severity": pa.array(decisions.severity, mask=np.isnan(decisions.severity)),
-        "score": pa.array(scored.score),
-    }
-    if decisions.conditional_p_value is not None:
-        columns["conditional_p_value"] = pa.array(decisions.conditional_p_value)
-    if groups is not None:
-        names = [None if i == POOLED else groups.names[i] for i in scored.group.tolist()]
-        columns["group"] = pa.array(names, pa.string())
-    for name, values in scored.scores.items():
-        columns[name] = pa.array(values)
-        columns[f"{name}_p_value"] = pa.array(scored.p_values[name])
-    errors = items.errors
-    return pa.table(
-        {
-            "file": pa.array([piece.file] * n, pa.string()),
-            "index": pa.array(np.arange(piece.start, piece.start + n)),
-            "name": pa.array([None] * n if items.names is None else list(items.names), pa.string()),
-            **{name: values.take(take) for name, values in columns.items()},
-            "error_code": pa.array([errors[i].code if i in errors else None for i in range(n)], pa.string()),
-            "error": pa.array([errors[i].message if i in errors else None for i in range(n)], pa.string()),
-        }
-    )
 
 
 class TableWriter(Protocol):

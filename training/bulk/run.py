@@ -11,11 +11,12 @@ import pyarrow as pa
 import torch
 
 from elbound.errors import ConfigError, DataError
+from elbound.results import result_table
 from elbound.scorer import Scorer
 from training.bulk.inputs import Input
 from training.bulk.parts import Parts
 from training.bulk.pieces import Piece, input_pieces, items_a_piece
-from training.bulk.results import FORMATS, BulkSummary, OneFile, result_rows
+from training.bulk.results import FORMATS, BulkSummary, OneFile
 from training.heatmaps import write_heatmaps
 
 OUT_SUFFIXES = tuple(f".{kind}" for kind in FORMATS)
@@ -51,7 +52,8 @@ class BulkRun:
         )
         if self.heatmaps is not None:
             found.heatmaps = _draw(scorer, piece, decisions.is_anomaly, first_row, self.heatmaps)
-        return result_rows(piece, items, scored, decisions, scorer.calibration.item_groups), found
+        rows = result_table(items, scored, decisions, scorer.calibration.item_groups, start=piece.start)
+        return rows.add_column(0, "file", pa.array([piece.file] * items.n, pa.string())), found
 
     def plan(self, inputs: Sequence[Input]) -> dict[str, object]:
         """What must be the same when a run is continued."""

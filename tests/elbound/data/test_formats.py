@@ -19,9 +19,9 @@ from elbound.data.formats import (
     parse_arrow,
     parse_csv,
     parse_ndjson,
-    parse_npy,
     parse_parquet,
 )
+from elbound.data.npy import parse_npy
 from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError
 
 FUZZ = settings(max_examples=150, deadline=None, derandomize=True)

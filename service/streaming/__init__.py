@@ -1,0 +1,1 @@
+"""Uploads that are scored while they arrive, and answers that are written piece by piece."""

@@ -1,0 +1,283 @@
+"""An upload that is scored while it arrives, and its answer, which is written once all of it is there."""
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from torch import Tensor
+
+from elbound.calibration.calibration import ScoredItems
+from elbound.data.items import TensorItems
+from elbound.errors import ConfigError, ElboundError
+from elbound.scorer import Scorer
+from service.answer import fixed_header, groups_document
+from service.decode import join
+from service.errors import BREAK_OFF, CallerLeft, DeadlineExceeded, Overloaded
+from service.limits import body_too_large, check_encoding
+from service.scoring import Answer, Terms, none_scored
+from service.state import State
+from service.streaming.feed import Feed, Unpacked
+from service.streaming.held import HeldResults
+from service.streaming.pieces import Reader
+from service.streaming.writers import WRITERS
+
+BACK_OFF_SECONDS = 0.05
+TOLD_ERRORS = 1_000
+"""Items whose errors are listed where not one of an upload could be scored."""
+
+T = TypeVar("T")
+logger = logging.getLogger("elbound")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a request asks for; `due` is on the monotonic clock."""
+
+    scorer: Scorer
+    terms: Terms
+    form: str
+    group: str | None
+    due: float
+
+
+def check_streams(*, fdr: float | None, explain: bool, layout: str | None) -> None:
+    """Raise ConfigError for a parameter that a streamed answer does not have."""
+    for name, given, why in (
+        ("fdr", fdr is not None, "it is decided over all items together"),
+        ("explain", explain, "heat maps are not written piece by piece"),
+        ("layout", layout is not None, "it is the layout of JSON"),
+    ):
+        if given:
+            raise ConfigError(
+                f"{name} is not for a streamed answer: {why}; ask for JSON (Accept: application/json), which takes up "
+                "to max_rows items",
+                code=f"{name}_not_streamed",
+                where=name,
+            )
+
+
+@dataclass
+class Tally:
+    """What the items come to so far."""
+
+    items: int = 0
+    scored: int = 0
+    anomalies: int = 0
+    errors: int = 0
+    groups: set[int] = field(default_factory=set)
+
+    def add(self, answer: Answer) -> None:
+        self.items += answer.items.n
+        self.scored += len(answer.scored)
+        self.anomalies += int(answer.is_anomaly.sum())
+        self.errors += len(answer.items.errors)
+        self.groups.update(np.unique(answer.scored.group).tolist())
+
+
+class StreamedScore(Response):
+    """The answer to an upload. Until its first byte errors are raised; then they end it."""
+
+    def __init__(self, state: State, order: Order, headers: Headers) -> None:
+        """What the head of a request can be refused for is refused here. Raises UnsupportedMedia, LimitExceeded."""
+        super().__init__(media_type=order.form)
+        self.state = state
+        self.order = order
+        self.reader = Reader(order.scorer, headers.get("content-type", ""), state.settings, state.streams.spool)
+        self.encoding = headers.get("content-encoding", "").strip().lower()
+        announced, max_body_bytes = headers.get("content-length", ""), self.reader.max_body_bytes
+        check_encoding(self.encoding)
+        if announced.isdigit() and int(announced) > max_body_bytes:
+            raise body_too_large(announced, max_body_bytes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises ElboundError, ClientDisconnect where nothing is answered yet."""
+        with self.state.streams.admit():
+            work = Work(self.state, self.order, self.reader, self.encoding)
+            receiving = asyncio.create_task(work.receive(receive))
+            scoring = asyncio.create_task(work.score())
+            try:
+                await self._answer(work, receiving, scope, send)
+            finally:
+                work.feed.abort(CallerLeft("the caller left before the answer"))
+                receiving.cancel()
+                scoring.cancel()
+                await asyncio.wait({receiving, scoring})
+                work.held.close()
+
+    async def _answer(self, work: "Work", receiving: "asyncio.Task[None]", scope: Scope, send: Send) -> None:
+        await _unless_left(work.held.until_answerable(), receiving)
+        if not work.held.scored:
+            raise await work.why_nothing()
+        await _unless_left(work.received.wait(), receiving)
+        headers = [(b"content-type", self.order.form.encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        with contextlib.suppress(ClientDisconnect):  # nobody listens any more
+            await self._write(work, receiving, scope, send)
+
+    async def _write(self, work: "Work", receiving: "asyncio.Task[None]", scope: Scope, send: Send) -> None:
+        """The body of the answer, piece by piece."""
+        writer = WRITERS[self.order.form](fixed_header(self.order.scorer, self.order.terms))
+        tally = Tally()
+        stage = self.state.metrics.stage
+        while (piece := await _unless_left(work.held.take(), receiving)) is not None:
+            with stage("postprocess"):
+                answer = Answer(self.order.scorer, *piece, self.order.terms)
+                data = await asyncio.to_thread(writer.items, answer, tally.items)
+                tally.add(answer)
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        if work.failure is None:
+            data = writer.end(self._summary(tally, work.unseen))
+            await send({"type": "http.response.body", "body": data})
+            return
+        data = writer.fail(work.failure)
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+        scope[BREAK_OFF]()
+
+    def _summary(self, tally: Tally, unseen: Counter[str]) -> dict[str, object]:
+        document: dict[str, object] = {
+            "summary": {
+                "items": tally.items,
+                "scored": tally.scored,
+                "anomalies": tally.anomalies,
+                "errors": tally.errors,
+                "unseen_categories": dict(unseen),
+            }
+        }
+        if self.order.scorer.calibration.item_groups is not None:
+            document["groups"] = groups_document(self.order.scorer, self.order.terms, sorted(tally.groups))
+        return document
+
+
+class Work:
+    """One upload: received, read and scored at the same time, each waiting for the other where it must."""
+
+    def __init__(self, state: State, order: Order, reader: Reader, encoding: str) -> None:
+        self.state = state
+        self.order = order
+        self.loop = asyncio.get_running_loop()
+        self.feed = Feed(self.loop, max_bytes=reader.max_body_bytes)
+        raw = Unpacked(self.feed, max_bytes=reader.max_opened_bytes) if encoding == "gzip" else self.feed
+        self.pieces = reader.pieces(raw)
+        self.held = HeldResults(order.scorer, state.streams.spool, max_held_bytes=state.settings.max_held_bytes)
+        self.received = asyncio.Event()
+        """Whether all of the body is here, or as much as is read of one that is of no use any more."""
+        self.failure: ElboundError | None = None
+        self.unseen: Counter[str] = Counter()
+
+    async def receive(self, receive: Receive) -> None:
+        """Take in the body, then wait until the caller leaves."""
+        settings = self.state.settings
+        dropped, until = 0, math.inf
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body = message.get("body", b"")
+            await self.feed.put(body)
+            if self.feed.dropping:
+                until = min(until, time.monotonic() + settings.drain_timeout_s)
+                dropped += len(body)
+            if not message.get("more_body", False):
+                break
+            if dropped > settings.max_drain_bytes or time.monotonic() > until:
+                break
+        self.feed.end()
+        self.received.set()
+        while (await receive())["type"] != "http.disconnect":
+            await asyncio.sleep(0)
+
+    async def score(self) -> None:
+        """Score piece after piece; while one is scored, the next is read. What goes wrong is kept in `failure`."""
+        timer = None
+        if self.order.due < math.inf:
+            late = DeadlineExceeded("the upload took longer than its deadline")
+            timer = self.loop.call_later(self.order.due - time.monotonic(), self.feed.abort, late)
+        coming = self._read()
+        try:
+            while (items := await asyncio.shield(coming)) is not None:
+                coming = self._read()
+                await self._score_piece(items)
+        except ElboundError as error:
+            self.failure = error
+        except Exception:
+            logger.exception("an upload could not be scored")
+            self.failure = ElboundError("the server failed; its log has the reason", code="internal_error")
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self.feed.abort(self.failure or CallerLeft("the upload is read"))
+            with contextlib.suppress(Exception):
+                await asyncio.shield(coming)
+            await self.loop.run_in_executor(self.state.streams.threads, self.pieces.close)
+            await self.held.end()
+
+    def _read(self) -> "asyncio.Future[TensorItems | None]":
+        return self.loop.run_in_executor(self.state.streams.threads, self._next)
+
+    def _next(self) -> TensorItems | None:
+        started, waited = time.perf_counter(), self.feed.waited_seconds
+        items = next(self.pieces, None)
+        seconds = time.perf_counter() - started - (self.feed.waited_seconds - waited)
+        self.state.metrics.stages["decode"].observe(seconds)
+        return items
+
+    async def _score_piece(self, items: TensorItems) -> None:
+        scorer, metrics = self.order.scorer, self.state.metrics
+        if self.order.group is not None:
+            items = items.in_group(self.order.group)
+        metrics.observe_upload(scorer, items)
+        self.unseen += items.unseen
+        parts, start = [], 0
+        while start < len(items.x):
+            parts.append(await self._submit(items.x[start:]))
+            start += len(parts[-1])
+        parts = parts or [scorer.score_tensor(items.x)]
+        scored = scorer.within_groups(ScoredItems.concatenate(parts), items)
+        metrics.observe_scores(scorer, scored, scorer.decide(scored))
+        await self.state.drift.observe(scorer, scored.score)
+        await self.held.put(items, scored)
+
+    async def _submit(self, rows: Tensor) -> ScoredItems:
+        """The first of `rows` through the bulk lane; an upload that is half scored waits where the queue is full."""
+        batcher, run = self.state.batcher, self.order.scorer.score_tensor
+        until = min(self.order.due, time.monotonic() + self.state.settings.deadline_ms / 1000)
+        while True:
+            n = batcher.slice_rows(run, "bulk")
+            try:
+                return await batcher.submit(run, rows[:n], lane="bulk", deadline=until, batch_rows=n)
+            except Overloaded:
+                if not self.held.scored or time.monotonic() + BACK_OFF_SECONDS > until:
+                    raise
+            await asyncio.sleep(BACK_OFF_SECONDS)
+
+    async def why_nothing(self) -> ElboundError:
+        """The error of an upload of which not one item could be scored."""
+        if self.failure is not None:
+            return self.failure
+        parts: list[TensorItems] = []
+        while sum(part.n for part in parts) < TOLD_ERRORS and (piece := await self.held.take()) is not None:
+            parts.append(piece[0])
+        return none_scored(join(parts), n=self.held.items)
+
+
+async def _unless_left(waiting: Coroutine[Any, Any, T], receiving: "asyncio.Task[None]") -> T:
+    """What `waiting` comes to. Raises ClientDisconnect where `receiving` ends first: the caller has left."""
+    task = asyncio.ensure_future(waiting)
+    try:
+        await asyncio.wait({task, receiving}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnect
+    finally:
+        task.cancel()
