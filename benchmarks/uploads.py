@@ -1,16 +1,13 @@
-"""Files over HTTP: the server's CPU time over the bare scorer's, its memory over a 2 GB CSV, and who waits meanwhile.
+"""Files over HTTP: the server's CPU time over the bare scorer's, and its memory over a 2 GB CSV.
 
 python -m benchmarks.uploads [--rounds N]
 """
 
 import http.client
 import io
-import os
 import re
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,57 +21,34 @@ import pyarrow.ipc
 import pyarrow.parquet
 import torch
 
-from benchmarks.serving import KEY, Server, fit_bundles
+from benchmarks.serving.apps import KEY
+from benchmarks.serving.bundles import COLUMNS, fit_bundles
+from benchmarks.serving.process import Server, free_port, running
 from benchmarks.tables import keep, rounds
 from benchmarks.training import correlated
 from elbound.scorer import Scorer
 
-COLUMNS, ROWS, DEFAULT_ROWS = 32, 100_000, 20_000
+ROWS, DEFAULT_ROWS = 100_000, 20_000
 ARROW = "application/vnd.apache.arrow.stream"
 MOST = {"NPY": 1.4, "Parquet": 1.6, "CSV": 2.2}
 TYPES = {"NPY": "application/x-npy", "Parquet": "application/vnd.apache.parquet", "CSV": "text/csv"}
 TOLERANCE = 1e-5
-GROWTH_MB, DIFFERENCE_MB, TAIL = 128, 32, 3
-LATENCY_SECONDS, PAUSE_SECONDS = 8, 0.005
+GROWTH_MB, DIFFERENCE_MB = 128, 32
 
 
 @contextmanager
-def serving(bundle: Path, log: Path) -> Iterator[Server]:
-    """`elbound serve` as it is, with a key and on a port of its own."""
-    environ = {**os.environ, "ELBOUND_API_KEY": KEY}
-    command = [sys.executable, "-m", "elbound", "serve", str(bundle), "--port", "0"]
-    with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environ)
-    try:
-        while not (found := re.search(r"listening on http://(\S+)", log.read_text())):
-            if process.poll() is not None:
-                raise RuntimeError(log.read_text())
-            time.sleep(0.1)
-        server = Server(process, f"http://{found[1]}")
-        while not _ready(server):
-            time.sleep(0.1)
+def serving(bundle: Path) -> Iterator[Server]:
+    """`elbound serve` as it is, on all cores, with a key and on a port of its own."""
+    port = free_port()
+    command = [sys.executable, "-m", "elbound", "serve", str(bundle), "--port", str(port)]
+    environ = {"ELBOUND_API_KEY": KEY, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with running(command, port, "/readyz", environ) as server:
         yield server
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _connect(server: Server) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=600)
-
-
-def _ready(server: Server) -> bool:
-    try:
-        connection = _connect(server)
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
 
 
 def upload(server: Server, body: bytes | Iterator[bytes], media_type: str, sink: io.BytesIO | None = None) -> int:
     """Post `body`, in chunks where it comes in parts; the bytes of the answer, kept in `sink`. Raises RuntimeError."""
-    connection = _connect(server)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
     headers = {"authorization": f"Bearer {KEY}", "content-type": media_type, "accept": ARROW}
     connection.request("POST", "/score", body, headers, encode_chunked=not isinstance(body, bytes))
     answer = connection.getresponse()
@@ -172,57 +146,11 @@ def _memory_kb(process: Path, name: str) -> int:
     return int(found[1])
 
 
-def p99_ms(server: Server, bodies: list[bytes], seconds: float) -> float:
-    """Of one-row requests, one after the other with a pause."""
-    connection, taken, until = _connect(server), [], time.monotonic() + seconds
-    headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
-    while time.monotonic() < until:
-        started = time.perf_counter()
-        connection.request("POST", "/score", bodies[len(taken) % len(bodies)], headers)
-        answer = connection.getresponse()
-        answer.read()
-        taken.append(time.perf_counter() - started)
-        if answer.status != 200:
-            raise RuntimeError(f"{answer.status} to a small request")
-        time.sleep(PAUSE_SECONDS)
-    return float(np.percentile(taken, 99)) * 1e3
-
-
-def p99_beside_an_upload(server: Server, bodies: list[bytes], rows: int) -> float:
-    """The same while uploads of so many rows follow each other."""
-    body, stop = bodies_of(correlated(rows, COLUMNS))["NPY"], threading.Event()
-
-    def send() -> None:
-        while not stop.is_set():
-            upload(server, body, TYPES["NPY"])
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    time.sleep(0.3)
-    found = p99_ms(server, bodies, LATENCY_SECONDS)
-    stop.set()
-    sender.join()
-    return found
-
-
-def waiting(server: Server, bodies: list[bytes], rows: int, what: str) -> list[str]:
-    """The line of who waits beside an upload."""
-    p99_ms(server, bodies, 1)
-    alone, beside = p99_ms(server, bodies, LATENCY_SECONDS), p99_beside_an_upload(server, bodies, rows)
-    return [
-        f"p99 of one-row requests while a bulk upload runs, {what}, over without",
-        f"{beside:.1f} ms",
-        f"{alone:.1f} ms",
-        f"{beside / alone:.2f}",
-        f"{TAIL}",
-    ]
-
-
 def memory(folder: Path) -> list[list[str]]:
     """The lines of a small and a large CSV, each on a server of its own."""
     grown = []
     for gigabytes in (0.2, 2.0):
-        with serving(folder / "bench", folder / "log") as server:
+        with serving(folder / "bench") as server:
             upload(server, csv_text(10_000_000), "text/csv")
             grown.append(growth_mb(server, int(gigabytes * 1e9)))
     return [
@@ -237,15 +165,17 @@ def main() -> None:
     lines = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bodies = fit_bundles(folder)
-        for profile, rows, must in (("bench", ROWS, True), ("default", DEFAULT_ROWS, False)):
-            what = "fast profile" if must else "default detector"
-            with serving(folder / profile, folder / "log") as server:
-                cpu = Cpu(Scorer.from_bundle(folder / profile), server, correlated(rows, COLUMNS))
+        fit_bundles(folder)
+        for name, rows, what, must in (
+            ("bench", ROWS, "fast profile", True),
+            ("exported", ROWS, "fast profile by onnxruntime", False),
+            ("default", DEFAULT_ROWS, "default detector", False),
+        ):
+            with serving(folder / name) as server:
+                cpu = Cpu(Scorer.from_bundle(folder / name, device="cpu"), server, correlated(rows, COLUMNS))
                 for _ in range(times):
                     cpu.measure()
                 lines += cpu.lines(what, must=must)
-                lines.append(waiting(server, bodies, 4 * rows, what))
         lines += memory(folder)
     keep(
         "uploads",

@@ -190,6 +190,14 @@ class Scorer:
                 where="golden.safetensors",
             )
 
+    def __getstate__(self) -> dict[str, object]:
+        """All but the engine, which is of this process."""
+        return {name: value for name, value in vars(self).items() if name != "engine"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self.engine = choose_engine(self.detector, self.golden, self.device, self.export)
+
     def _group_members(self) -> dict[str, Tensor]:
         groups = self.calibration.item_groups
         return {} if groups is None else {"item_groups": torch.from_numpy(groups.member)}

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -79,6 +80,7 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> FastAPI:
 def _lifespan(state: State) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        torch.set_num_threads(1)  # of the event loop: batches that it scores are too small for more
         state.batcher.start()
         for served in state.registry.models.values():  # the first caller pays for no first call
             scorer = served.scorer

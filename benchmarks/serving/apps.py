@@ -22,9 +22,6 @@ def main() -> None:
     parser.add_argument("number", type=int, help="the port, or the rows at once of `bare`")
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
-    import torch
-
-    torch.set_num_threads(1)
     if asked.kind == "bare":
         print(bare_rows_per_second(asked.bundle, asked.device, asked.number))
     elif asked.kind == "naive":

@@ -55,9 +55,8 @@ def over_empty(material: Material, pace: Pace) -> Found:
             for kind, path in EMPTY.items():
                 ours, other = loads["/score", c], loads[path, c]
                 what = f"one-row requests/s over an empty POST ({kind}), {c} at once, {name}"
-                is_mark = name != "default" and path == "/empty"
                 value = ratio(ours.per_second, other.per_second)
-                figures.append(Figure(what, value, mark if is_mark else None))
+                figures.append(Figure(what, value, None if name == "default" else mark))
                 rows.append(line(f"{name}, over {kind}", ours, other))
         if name == "default":
             for c, at_once in ((64, BARE_AT_ONCE), (1, 1)):
@@ -72,8 +71,8 @@ def over_empty(material: Material, pace: Pace) -> Found:
         rows,
         f"Medians of {pace.rounds} alternating rounds of {pace.seconds} s with wrk; ratios are medians of the rounds' "
         "ratios. CPU is that of the server's process tree for one request. Key check, validation and metrics are on, "
-        "logs off, one torch thread. The empty POST is a route of the same server behind the same protocol class and "
-        "middleware; plain ASGI is the stricter reading and the one that is marked. The bare scorer is "
+        "logs off. The empty POST is a route of the same server behind the same protocol class and "
+        "middleware: an ordinary FastAPI route, and, the stricter reading, plain ASGI. The bare scorer is "
         f"`Scorer.score_tensor` in a process of its own, with {BARE_AT_ONCE} rows or one at once.",
     )
 

@@ -92,9 +92,10 @@ def running(
 
 @contextmanager
 def own(kind: str, bundle: Path, device: str = "cpu") -> Iterator[Server]:
-    """One of the servers of `apps.py` until the end of the block."""
+    """One of the servers of `apps.py` until the end of the block; ours has all cores, as `elbound serve` takes them."""
     port = free_port()
-    with running(_apps(kind, bundle, port, device), port, "/readyz") as server:
+    environ = {} if kind == "naive" else {"OMP_NUM_THREADS": str(os.cpu_count())}
+    with running(_apps(kind, bundle, port, device), port, "/readyz", environ) as server:
         yield server
 
 

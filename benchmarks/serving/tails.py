@@ -24,6 +24,11 @@ CALLERS = 256
 DEADLINE_S = 10.0
 UPLOAD_ROWS = {"fast": 100_000, "default": 20_000}
 """So that one takes about a second or two on one core."""
+FORMS: dict[str, tuple[str, dict[str, str]]] = {
+    "answered as Arrow": ("/score", {"accept": "application/vnd.apache.arrow.stream"}),
+    "answered as JSON": ("/score?layout=columns", {}),
+}
+"""Of a bulk upload: scored while it arrives, or buffered."""
 HEADER = ("", "rate, 1/s", "p50 ms", "p99 ms", "p99.9 ms", "sent late by, p99 ms")
 
 
@@ -47,29 +52,33 @@ def over_empty(material: Material, pace: Pace) -> Found:
 
 
 def beside_bulk(material: Material, pace: Pace) -> Found:
-    """The p99 of one-row requests while uploads of many rows run, over that without, for both bundles."""
+    """The p99 of one-row requests while uploads of many rows run, over that without."""
     figures, rows = [], []
-    for name, bundle, mark in (("fast", material.bench, 3.0), ("default", material.default, None)):
+    for name, bundle, form, mark in (
+        ("fast", material.bench, "answered as Arrow", 3.0),
+        ("fast", material.bench, "answered as JSON", None),
+        ("default", material.default, "answered as Arrow", None),
+    ):
         alone, beside, uploads = [], [], 0
         with own("ours", bundle) as server:
             rate = SHARE_BESIDE_BULK * capacity(material, server, pace)
             for _ in range(pace.rounds):
                 alone.append(at_rate(material, server, "/score", rate, pace.tail_seconds))
-                with uploading(material, server, UPLOAD_ROWS[name]) as counted:
+                with uploading(material, server, UPLOAD_ROWS[name], form) as counted:
                     beside.append(at_rate(material, server, "/score", rate, pace.tail_seconds))
                 uploads += counted[0]
         value = _ratio_of_p99(beside, alone)
-        what = f"p99 of one-row requests while a bulk upload runs, over without, {name}"
+        what = f"p99 of one-row requests while a bulk upload {form} runs, over without, {name}"
         figures.append(Figure(what, value, mark, at_most=True, unit=" x"))
         rows += [
             _row(f"{name}, alone", rate, alone),
-            _row(f"{name}, beside {uploads} uploads of {UPLOAD_ROWS[name]:,} rows", rate, beside),
+            _row(f"{name}, beside {uploads} uploads of {UPLOAD_ROWS[name]:,} rows {form}", rate, beside),
         ]
     return Found(
         figures,
         HEADER,
         rows,
-        "One caller uploads CSV, answered by columns, again and again; the open loop sends "
+        "One caller uploads CSV again and again; the open loop sends "
         f"{SHARE_BESIDE_BULK:g} of what wrk got out of `/score` at 64 at once.",
     )
 
@@ -93,13 +102,13 @@ def at_rate(material: Material, server: Server, path: str, rate: float, seconds:
 
 
 @contextmanager
-def uploading(material: Material, server: Server, n: int) -> Iterator[list[int]]:
+def uploading(material: Material, server: Server, n: int, form: str) -> Iterator[list[int]]:
     """Upload after upload of `n` rows until the end of the block; how many were answered. Raises what one raised."""
-    body, path, headers = bulk_upload(material, n)
+    body, (path, headers) = csv_of(material, n), FORMS[form]
     answered, failed, stop = [0], [], threading.Event()
 
     def work() -> None:
-        request = urllib.request.Request(server.url + path, body, {**WITH_KEY, **headers})
+        request = urllib.request.Request(server.url + path, body, {**WITH_KEY, "content-type": "text/csv", **headers})
         while not stop.is_set():
             try:
                 with urllib.request.urlopen(request, timeout=120) as answer:
@@ -121,11 +130,11 @@ def uploading(material: Material, server: Server, n: int) -> Iterator[list[int]]
         raise failed[0]
 
 
-def bulk_upload(material: Material, n: int) -> tuple[bytes, str, dict[str, str]]:
-    """Body, target and headers of one bulk upload of `n` rows."""
+def csv_of(material: Material, n: int) -> bytes:
+    """`n` rows as CSV."""
     sink = io.BytesIO()
     pyarrow.csv.write_csv(pa.table(dict(zip(NAMES, material.upload(n).T, strict=True))), sink)
-    return sink.getvalue(), "/score?layout=columns", {"content-type": "text/csv"}
+    return sink.getvalue()
 
 
 def _ratio_of_p99(ours: list[Tally], other: list[Tally]) -> float:

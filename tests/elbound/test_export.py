@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import pickle
 import shutil
 import sys
 from pathlib import Path
@@ -134,6 +135,12 @@ def test_without_onnxruntime_torch_serves(exported_bundle: Path, monkeypatch: py
     scorer = Scorer.from_bundle(exported_bundle, device="cpu")
     assert scorer.engine[:2] == ("torch", "onnxruntime is not installed")
     assert np.isfinite(scorer.raw_scores(scorer.golden)).all()
+
+
+def test_a_copy_in_another_process_has_an_engine_of_its_own(exported: Scorer) -> None:
+    copied = pickle.loads(pickle.dumps(exported))
+    assert copied.engine.name == "onnxruntime"
+    assert (copied.raw_scores(exported.golden) == exported.raw_scores(exported.golden)).all()
 
 
 def test_fresh_calibration_keeps_the_export(exported: Scorer, tmp_path: Path) -> None:
