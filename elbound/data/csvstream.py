@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
@@ -17,6 +18,7 @@ from elbound.errors import DataError, DecodeError, SchemaError
 BLOCK_BYTES = 1 << 20
 """Arrow reads 32 of them ahead, and no row that is longer than one."""
 MAX_LINE_BYTES = 16 << 20
+LINE_FEED = 0x0A
 MAX_RAGGED_ROWS = 200_000
 """Ragged rows one after the other that are told one by one: Arrow gives nothing back before the next good row."""
 
@@ -51,7 +53,8 @@ class WholeLines:
 
     def _next_lines(self, size: int) -> bytes:
         while self._more:
-            text = self._held + self._next_block(size)
+            held = len(self._held)
+            text = self._held + self._next_block(size - held if held < size else size)
             cut = _last_line_end(text)
             if len(text) - cut > MAX_LINE_BYTES:
                 line = self._line + _lines(text[:cut]) + 1
@@ -79,7 +82,8 @@ class WholeLines:
             return b""
         pending = len(self._utf8.getstate()[0])
         try:
-            self._utf8.decode(block, final=not block)
+            if pending or not block.isascii():
+                self._utf8.decode(block, final=not block)
         except UnicodeDecodeError as error:
             good = block[: max(0, error.start - pending)]
             line = self._line + 1 + _lines(self._held + good)
@@ -174,8 +178,8 @@ def _line(line_of: Callable[[int], int | None], place: int) -> str:
 
 
 def _lines(text: bytes) -> int:
-    return max(text.count(b"\n"), text.count(b"\r"))
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == LINE_FEED)) or text.count(b"\r")
 
 
 def _last_line_end(text: bytes) -> int:
-    return max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
+    return (text.rfind(b"\n") + 1) or (text.rfind(b"\r") + 1)

@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import re
+from collections import deque
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -49,8 +50,9 @@ class CsvText:
         self.last_row = last_row
         self._source = source
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
-        self._ahead = b""
+        self._ahead: deque[bytes] = deque()
         self._ended = False
+        self._has_end = True
         self._is_text = is_text
         source.seek(0)
         start = source.read(MAX_HEADER_BYTES)
@@ -60,20 +62,29 @@ class CsvText:
         return True
 
     def read(self, size: int) -> bytes:
-        while not self._ended and len(self._ahead) <= size:  # one block ahead: the end joins the last one
+        """At most `size` bytes; the end comes with the last block and not alone."""
+        while not self._ended and len(self._ahead) < 2:
             block = self._source.read(size)
             if not self._is_text:
                 self._utf8.decode(block, final=not block)  # Arrow itself looks at good rows only
             self._ended = not block
-            self._ahead += block or self._end()
-        found, self._ahead = self._ahead[:size], self._ahead[size:]
-        return found
+            if block:
+                self._ahead.append(block)
+        if not self._ahead:
+            return b""
+        found = self._ahead.popleft()
+        if self._ended and not self._ahead and self._has_end:
+            found += self._end(found)
+            self._has_end = False
+        if len(found) > size:
+            self._ahead.appendleft(found[size:])
+        return found[:size]
 
     def close(self) -> None:
         self.closed = True
 
-    def _end(self) -> bytes:
-        return (b"" if self._ahead.endswith((b"\r", b"\n")) else b"\n") + self.last_row.encode()
+    def _end(self, before: bytes) -> bytes:
+        return (b"" if before.endswith((b"\r", b"\n")) else b"\n") + self.last_row.encode()
 
 
 class RaggedRows:
