@@ -180,7 +180,7 @@ async def answer_items(
         terms=terms,
         deadline=min(due, time.monotonic() + settings.deadline_ms / 1000),
         explain=explain,
-        left=partial(_until_left, receive),
+        left=partial(until_left, receive),
     )
     state.metrics.observe_scores(scorer, answer.scored, answer.own_decisions)
     await state.drift.observe(scorer, answer.scored.score)
@@ -208,7 +208,7 @@ def due_time(header: str | None) -> float:
     return time.monotonic() + int(header) / 1000
 
 
-async def _until_left(receive: Receive) -> None:
+async def until_left(receive: Receive) -> None:
     """The body has been read: what comes now is that the caller has left."""
     while (await receive())["type"] != "http.disconnect":
         await asyncio.sleep(0)  # a server that says the same again must not hold the event loop

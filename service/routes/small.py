@@ -1,6 +1,8 @@
 """Small JSON bodies of `POST /score`, on plain ASGI: the steps of the ordinary route without what surrounds it."""
 
+import time
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,9 +18,11 @@ from service.routes.score import (
     due_time,
     encode,
     parse_query,
+    until_left,
 )
 from service.scoring import Terms
 from service.state import State
+from service.together import answers_alone, run_of
 
 DEADLINE = DEADLINE_HEADER.encode()
 PATH = "/score"
@@ -96,9 +100,24 @@ class SmallJsonMiddleware:
         body = await _read(receive)
         with state.metrics.stage("decode"):
             items = decode_upload(Upload(body, JSON), scorer, state.settings, Budget.of(state.settings))
-        answer = await answer_items(state, scorer, items, terms, due, receive)
+        if query.layout == "columns" or not answers_alone(scorer, terms, items):
+            answer = await answer_items(state, scorer, items, terms, due, receive)
+            with state.metrics.stage("postprocess"):
+                return encode(answer, query.layout)
+        share = await state.batcher.submit(
+            run_of(scorer, terms),
+            items.x,
+            lane="interactive",
+            deadline=min(due, time.monotonic() + state.settings.deadline_ms / 1000),
+            left=partial(until_left, receive),
+        )
+        batch = share.batch
+        if not batch.observed:
+            batch.observed = True
+            state.metrics.observe_scores(scorer, batch.scored, batch.answer.own_decisions)
+            await state.drift.observe(scorer, batch.scored.score)
         with state.metrics.stage("postprocess"):
-            return encode(answer, query.layout)
+            return share.content()
 
 
 async def _read(receive: Receive) -> bytes:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from elbound.calibration.calibration import ScoredItems
 from elbound.scorer import Scorer
 from service import answer as answers
+from service import together
 from service.app import create_app
 from service.batcher import Batcher
 from service.costs import Costs
@@ -125,15 +126,21 @@ def test_every_caller_gets_exactly_its_own_items(numeric_bundle: Path, numeric_s
     app = create_app(Settings(device="cpu"), [numeric_bundle])
     calls = [Call(seed) for seed in seeds]
 
-    def slowly(*arguments: object) -> object:
-        time.sleep(random.random() * 0.002)
-        return answers.answer_document(*arguments)  # type: ignore[arg-type]
+    def slowly(encode: Callable[..., object]) -> Callable[..., object]:
+        def slow(*arguments: object) -> object:
+            time.sleep(random.random() * 0.002)
+            return encode(*arguments)
+
+        return slow
 
     async def run() -> list[tuple[int, bytes] | None]:
         async with app.router.lifespan_context(app):
             return list(await asyncio.gather(*(call.run(app) for call in calls)))
 
-    with mock.patch.object(ordinary, "answer_document", slowly):
+    with (
+        mock.patch.object(ordinary, "answer_document", slowly(answers.answer_document)),
+        mock.patch.object(together.Share, "content", slowly(together.Share.content)),
+    ):
         outcomes = asyncio.run(run())
     for call, outcome in zip(calls, outcomes, strict=True):
         call.check(outcome, numeric_scorer)
