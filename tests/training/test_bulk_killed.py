@@ -24,7 +24,7 @@ from tests.training.test_commands import ENVIRON
 from training.bulk.parts import SUCCESS
 
 KILLS = 10
-PIECE = 40
+PIECE, ROWS = 25, 2_000
 RUN = """
 import os, sys
 from pathlib import Path
@@ -70,7 +70,7 @@ def kill_after(child: int, out: Path, parts: int, delay: float) -> None:
 
 def test_a_run_that_is_killed_again_and_again_loses_and_doubles_nothing(table_bundle: Path, tmp_path: Path) -> None:
     suffixes = ("csv", "parquet")
-    paths = [write(mixed_table(1_000, seed=5), tmp_path / f"t.{suffix}") for suffix in suffixes]
+    paths = [write(mixed_table(ROWS, seed=5), tmp_path / f"t.{suffix}") for suffix in suffixes]
     score(table_bundle, paths, f"{tmp_path}/whole/", PIECE)
     out = tmp_path / "parts"
     draw = random.Random(0)
@@ -81,12 +81,12 @@ def test_a_run_that_is_killed_again_and_again_loses_and_doubles_nothing(table_bu
         children = (int(line) for line in process.stdout if line.strip().isdigit())
         for kills, child in enumerate(children):
             if kills < KILLS:
-                kill_after(child, out, draw.randrange(5), draw.uniform(0, 0.05))
+                kill_after(child, out, draw.randrange(5), draw.uniform(0, 0.02))
     assert process.returncode == 0
     assert kills == KILLS
     assert part_bytes(out) == part_bytes(tmp_path / "whole")
     found = [(row["file"], row["index"]) for row in part_rows(out)]
-    assert found == [(str(path), i) for path in paths for i in range(1_000)]
+    assert found == [(str(path), i) for path in paths for i in range(ROWS)]
     assert json.loads((out / SUCCESS).read_text()) == json.loads((tmp_path / "whole" / SUCCESS).read_text())
     assert not list(out.rglob(".*"))
 
