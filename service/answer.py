@@ -34,14 +34,27 @@ def answer_document(answer: Answer, layout: Layout) -> dict[str, object]:
         }
     else:
         document["items"] = item_documents(answer)
-    document["summary"] = {
-        "items": answer.items.n,
-        "scored": len(answer.scored),
-        "anomalies": int(answer.is_anomaly.sum()),
-        "errors": len(answer.items.errors),
-        "unseen_categories": dict(answer.items.unseen),
-    }
+    document["summary"] = summary_document(
+        items=answer.items.n,
+        scored=len(answer.scored),
+        anomalies=int(answer.is_anomaly.sum()),
+        errors=len(answer.items.errors),
+        unseen=answer.items.unseen,
+    )
     return document
+
+
+def summary_document(
+    *, items: int, scored: int, anomalies: int, errors: int, unseen: Mapping[str, int]
+) -> dict[str, object]:
+    """What the items come to; `unseen` counts categories that training had not seen, by column."""
+    return {
+        "items": items,
+        "scored": scored,
+        "anomalies": anomalies,
+        "errors": errors,
+        "unseen_categories": dict(unseen),
+    }
 
 
 @lru_cache(maxsize=64)

@@ -1,5 +1,6 @@
 """What a running server holds, found from any request."""
 
+import time
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -25,6 +26,10 @@ class State:
     @property
     def ready(self) -> bool:
         return self.loaded and self.batcher.alive
+
+    def until(self, due: float) -> float:
+        """A request's own `due` time or the end of `deadline_ms` from now, whichever is earlier; monotonic clock."""
+        return min(due, time.monotonic() + self.settings.deadline_ms / 1000)
 
 
 def state_of(request: Request) -> State:

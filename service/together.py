@@ -10,7 +10,7 @@ from torch import Tensor
 from elbound.calibration.calibration import ScoredItems
 from elbound.data.items import TensorItems
 from elbound.scorer import Scorer
-from service.answer import fixed_header, item_documents
+from service.answer import fixed_header, item_documents, summary_document
 from service.scoring import INTERACTIVE_ROWS, Answer, Terms
 
 
@@ -50,13 +50,9 @@ class Share:
         for i, document in enumerate(documents):
             document["index"] = i
         answer = self.batch.answer
-        summary = {
-            "items": len(documents),
-            "scored": len(documents),
-            "anomalies": sum(document["is_anomaly"] is True for document in documents),
-            "errors": 0,
-            "unseen_categories": {},
-        }
+        n = len(documents)
+        anomalies = sum(document["is_anomaly"] is True for document in documents)
+        summary = summary_document(items=n, scored=n, anomalies=anomalies, errors=0, unseen={})
         rest = orjson.dumps({"items": documents, "summary": summary})
         return _begun(answer.scorer, answer.terms) + rest[1:]
 

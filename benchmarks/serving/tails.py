@@ -13,6 +13,7 @@ import pyarrow.csv
 
 from benchmarks.serving.bundles import NAMES, Material
 from benchmarks.serving.closed import WITH_KEY, Load, Sent
+from benchmarks.serving.one_row import EXPORTED, FAST
 from benchmarks.serving.openloop import Plan, Tally, ask, percentile, request_text
 from benchmarks.serving.process import Server, own
 from benchmarks.serving.record import Figure, Found
@@ -33,18 +34,23 @@ HEADER = ("", "rate, 1/s", "p50 ms", "p99 ms", "p99.9 ms", "sent late by, p99 ms
 
 
 def over_empty(material: Material, pace: Pace) -> Found:
-    """The p99 of one-row requests over that of the empty POST at the same rate."""
-    tallies: dict[str, list[Tally]] = {"/score": [], "/empty": []}
-    with own("ours", material.bench) as server:
-        rate = SHARE * capacity(material, server, pace)
-        for _ in range(pace.rounds):
-            for path, kept in tallies.items():
-                kept.append(at_rate(material, server, path, rate, pace.tail_seconds))
-    value = _ratio_of_p99(tallies["/score"], tallies["/empty"])
+    """The p99 of one-row requests over that of the empty POST at the same rate, by both engines."""
+    figures, rows = [], []
+    for name, bundle in ((FAST, material.bench), (EXPORTED, material.exported)):
+        tallies: dict[str, list[Tally]] = {"/score": [], "/empty": []}
+        with own("ours", bundle) as server:
+            rate = SHARE * capacity(material, server, pace)
+            for _ in range(pace.rounds):
+                for path, kept in tallies.items():
+                    kept.append(at_rate(material, server, path, rate, pace.tail_seconds))
+        value = _ratio_of_p99(tallies["/score"], tallies["/empty"])
+        what = f"p99 of one-row requests over the empty POST's at the same rate, {name}"
+        figures.append(Figure(what, value, 4.0, at_most=True, unit=" x"))
+        rows += [_row(f"{name}, {path}", rate, kept) for path, kept in tallies.items()]
     return Found(
-        [Figure("p99 of one-row requests over the empty POST's at the same rate", value, 4.0, at_most=True, unit=" x")],
+        figures,
         HEADER,
-        [_row(path, rate, kept) for path, kept in tallies.items()],
+        rows,
         f"Open loop: requests leave at evenly spaced times over {CALLERS} connections, at {SHARE:g} of what wrk got "
         "out of `/score` at 64 at once in the same run, and latency counts from when a request was due. The empty POST "
         f"is the plain ASGI one. Medians of {pace.rounds} alternating rounds of {pace.tail_seconds} s.",

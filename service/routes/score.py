@@ -171,14 +171,13 @@ async def answer_items(
     explain: bool = False,
 ) -> Answer:
     """Score what was read, and count and follow it, for whichever route it came by."""
-    settings = state.settings
     state.metrics.observe_upload(scorer, items)
     answer = await score_items(
         scorer,
         items,
         state.batcher,
         terms=terms,
-        deadline=min(due, time.monotonic() + settings.deadline_ms / 1000),
+        deadline=state.until(due),
         explain=explain,
         left=partial(until_left, receive),
     )

@@ -1,6 +1,5 @@
 """Small JSON bodies of `POST /score`, on plain ASGI: the steps of the ordinary route without what surrounds it."""
 
-import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -108,7 +107,7 @@ class SmallJsonMiddleware:
             run_of(scorer, terms),
             items.x,
             lane="interactive",
-            deadline=min(due, time.monotonic() + state.settings.deadline_ms / 1000),
+            deadline=state.until(due),
             left=partial(until_left, receive),
         )
         batch = share.batch

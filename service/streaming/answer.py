@@ -21,7 +21,7 @@ from elbound.calibration.calibration import ScoredItems
 from elbound.data.items import TensorItems
 from elbound.errors import ConfigError, ElboundError
 from elbound.scorer import Scorer
-from service.answer import fixed_header, groups_document
+from service.answer import fixed_header, groups_document, summary_document
 from service.decode import join
 from service.errors import BREAK_OFF, CallerLeft, DeadlineExceeded, Overloaded
 from service.limits import body_too_large, check_encoding
@@ -146,13 +146,13 @@ class StreamedScore(Response):
 
     def _summary(self, tally: Tally, unseen: Counter[str]) -> dict[str, object]:
         document: dict[str, object] = {
-            "summary": {
-                "items": tally.items,
-                "scored": tally.scored,
-                "anomalies": tally.anomalies,
-                "errors": tally.errors,
-                "unseen_categories": dict(unseen),
-            }
+            "summary": summary_document(
+                items=tally.items,
+                scored=tally.scored,
+                anomalies=tally.anomalies,
+                errors=tally.errors,
+                unseen=unseen,
+            )
         }
         if self.order.scorer.calibration.item_groups is not None:
             document["groups"] = groups_document(self.order.scorer, self.order.terms, sorted(tally.groups))
@@ -251,7 +251,7 @@ class Work:
     async def _submit(self, rows: Tensor) -> ScoredItems:
         """The first of `rows` through the bulk lane; an upload that is half scored waits where the queue is full."""
         batcher, run = self.state.batcher, self.order.scorer.score_tensor
-        until = min(self.order.due, time.monotonic() + self.state.settings.deadline_ms / 1000)
+        until = self.state.until(self.order.due)
         while True:
             n = batcher.slice_rows(run, "bulk")
             try:
