@@ -7,6 +7,7 @@ the connection and lose the answer.
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,9 @@ SPARE_CONNECTIONS = 64
 """So many beyond `max_connections` are told why they are refused; any more are closed without a word."""
 FAREWELL_S = 1
 """How long the answer to a connection that never became a request, or is stopped, is left to be read."""
+UNSENT_BYTES = 128 << 10
+"""So much of an answer waits in the kernel at most. It takes megabytes otherwise, and lets a client that reads slowly
+look like one that reads nothing until it has taken a third of them."""
 
 
 @dataclass(eq=False)
@@ -83,6 +87,9 @@ class ReceivingProtocol(BoundedProtocol):
     # The connection
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        with contextlib.suppress(OSError, AttributeError):  # a system without this option waits as it did
+            connection: socket.socket = transport.get_extra_info("socket")
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         self.reception.open.add(self)
         self.sweep.start(self.loop)
         self.cycle_transport = CycleTransport(self, transport)
