@@ -16,6 +16,7 @@ Layout = Literal["items", "columns"]
 
 def answer_document(answer: Answer, layout: Layout) -> dict[str, object]:
     """The answer: model, thresholds, items (or columns) and summary."""
+    items = answer.items
     document = dict(fixed_header(answer.scorer, answer.terms))
     if answer.discoveries is not None:
         document["fdr"] = {
@@ -30,16 +31,16 @@ def answer_document(answer: Answer, layout: Layout) -> dict[str, object]:
     if layout == "columns":
         document["columns"] = {
             **_columns(answer, 0),
-            "error": [item_error(answer.items, i) for i in range(answer.items.n)],
+            "error": [item_error(items, i) for i in range(items.n)] if items.errors else [None] * items.n,
         }
     else:
         document["items"] = item_documents(answer)
     document["summary"] = summary_document(
-        items=answer.items.n,
+        items=items.n,
         scored=len(answer.scored),
         anomalies=int(answer.is_anomaly.sum()),
-        errors=len(answer.items.errors),
-        unseen=answer.items.unseen,
+        errors=len(items.errors),
+        unseen=items.unseen,
     )
     return document
 

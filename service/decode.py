@@ -23,6 +23,7 @@ from elbound.data.formats import (
 )
 from elbound.data.imagefiles import read_member, zip_images
 from elbound.data.items import TensorItems
+from elbound.data.matrix import json_matrix
 from elbound.data.npy import parse_npy
 from elbound.data.schema import ImageSchema
 from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, SchemaError, UnsupportedMedia
@@ -62,6 +63,8 @@ BY_SUFFIX = {
 MEDIA_TYPES = (JSON, NDJSON, CSV, PARQUET, ARROW, NPY, *IMAGES, ZIP, MULTIPART)
 
 
+MATRIX_BYTES = 8_192
+"""From this size on JSON is first tried as an array of numbers."""
 MAX_TEXT_FIELDS = 100
 """Text fields of a form are passed over."""
 
@@ -125,7 +128,7 @@ def decode_upload(upload: Upload, scorer: Scorer, settings: Settings, left: Budg
     if upload.media_type != NPY:
         check_kind(scorer, upload.media_type)
     if upload.media_type == JSON:
-        return scorer.to_tensor(_json_rows(upload.body, left))
+        return scorer.to_tensor(_json_rows(upload.body, scorer, left))
     limits = table_limits(scorer, settings, max_rows=left.rows, max_bytes=left.expanded_bytes)
     if upload.media_type == NPY:
         return scorer.to_tensor(parse_npy(upload.body, limits=limits))
@@ -220,8 +223,12 @@ def _zip(upload: Upload, scorer: Scorer, settings: Settings, left: Budget) -> Te
     return items
 
 
-def _json_rows(body: bytes, left: Budget) -> list[dict[str, object] | list[object]]:
-    """`{"rows": [...]}`, a bare list of rows, or one row as an object."""
+def _json_rows(body: bytes, scorer: Scorer, left: Budget) -> list[dict[str, object] | list[object]] | np.ndarray:
+    """`{"rows": [...]}`, a bare list of rows, or one row as an object; an array where it is large and of numbers."""
+    if len(body) >= MATRIX_BYTES and scorer.table is not None:
+        matrix = json_matrix(body)
+        if matrix is not None and len(matrix) <= left.rows and scorer.table.takes_matrix(matrix):
+            return matrix
     document = load_json(body)
     rows = document
     if isinstance(document, dict):

@@ -78,6 +78,10 @@ class TablePreprocessor:
             names = _item_names([row.get(identifier) if isinstance(row, Mapping) else None for row in rows], places)
         return self._read(cells, len(rows), errors=errors, names=names, groups=self._groups_of_rows(rows, cells))
 
+    def takes_matrix(self, array: np.ndarray) -> bool:
+        """Whether numbers `(n, d)` mean the same to `array_to_tensor` as they do as JSON rows."""
+        return self._all_numbers and self.schema.id_column is None and array.shape[1] == len(self.schema.columns)
+
     def array_to_tensor(self, array: np.ndarray) -> TensorItems:
         """Items of a numeric array `(n, d)` in the schema's order of columns."""
         d = len(self.schema.columns)

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from elbound.errors import ElboundError
 from service.decode import JSON, Budget, Upload, decode_upload
-from service.errors import on_disconnect, on_elbound_error
+from service.errors import on_disconnect, on_elbound_error, on_unexpected_error
 from service.routes.score import (
     DEADLINE_HEADER,
     INLINE_BYTES,
@@ -71,6 +71,9 @@ class SmallJsonMiddleware:
         except ClientDisconnect as error:
             await (await on_disconnect(Request(scope), error))(scope, receive, send)
             return
+        except Exception as error:
+            await (await on_unexpected_error(Request(scope), error))(scope, receive, send)
+            raise  # for the server's log
         headers = [(b"content-length", b"%d" % len(content)), (b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": content})
