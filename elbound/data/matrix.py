@@ -14,9 +14,9 @@ def json_matrix(data: bytes) -> np.ndarray | None:
     try:
         document = simdjson.Parser().parse(data)
         rows = document["rows"] if isinstance(document, simdjson.Object) and len(document) == 1 else document
-        if not (isinstance(rows, simdjson.Array) and len(rows)):
+        if not isinstance(rows, simdjson.Array):
             return None
-        widths = {len(row) for row in rows if isinstance(row, simdjson.Array)}
+        widths = {len(row) for row in rows}
         cells = np.frombuffer(rows.as_buffer(of_type="d"), dtype=np.float64)
     except (KeyError, RuntimeError, TypeError, ValueError):
         return None
