@@ -1,10 +1,13 @@
-"""How far two computations of the same scores may be apart."""
+"""How far two computations of the same scores may be apart, and the rows that tell."""
 
 import torch
 from torch import Tensor
 
+from elbound.data.schema import TableSchema
+
 AGREEMENT = 1e-5
 """Largest difference between two engines, relative to a score's own size or to 1: the noise of a batch's shape."""
+FAR = 1e6
 
 
 def worst_difference(found: Tensor, expected: Tensor) -> float:
@@ -13,3 +16,16 @@ def worst_difference(found: Tensor, expected: Tensor) -> float:
         return torch.inf
     difference = (found - expected).abs() / expected.abs().clamp(min=1.0)
     return float(difference.nan_to_num(nan=torch.inf).max()) if len(expected) else 0.0
+
+
+def hard_rows(rows: Tensor, schema: TableSchema) -> Tensor:
+    """`rows` `(n, d)`, and the first of them with each cell missing, with none at all, and with each cell odd.
+
+    Odd is a number far out and another value than a category's known levels.
+    """
+    d = len(schema.columns)
+    this = torch.eye(d, dtype=torch.bool)
+    gaps = rows[:1].expand(d, d).masked_fill(this, torch.nan)
+    values = {"boolean": 1.0, "numeric": FAR, "datetime": FAR}
+    odd = torch.tensor([values.get(column.kind, len(column.levels)) for column in schema.columns], dtype=rows.dtype)
+    return torch.cat([rows, gaps, torch.full_like(rows[:1], torch.nan), torch.where(this, odd, rows[:1])])

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from elbound.agreement import AGREEMENT, worst_difference
+from elbound.data.schema import ImageSchema, TableSchema
 from elbound.detector import ChunkScore, Detector
 from elbound.errors import BundleError, MissingExtra
 from elbound.graphs import CudaGraphs
+from elbound.tracing import SMALL_ROWS, traced
 
 logger = logging.getLogger("elbound")
 
@@ -60,6 +62,21 @@ def choose_engine(detector: Detector, golden: Tensor, device: torch.device, expo
         return by_torch(reason)
     reason = "the bundle's export agrees with torch on the golden rows"
     return Engine("onnxruntime", reason, lambda x: detector(x, device, score))
+
+
+def with_small_batches(engine: Engine, detector: Detector, schema: TableSchema | ImageSchema, golden: Tensor) -> Engine:
+    """`engine`; where that is torch on a CPU, with small batches scored by the detector's trace if it has one."""
+    if engine.name != "torch":
+        return engine
+    small = traced(detector, schema, golden)
+    if small is None:
+        return engine
+    cpu = torch.device("cpu")
+    return Engine(
+        "torch",
+        f"{engine.reason}; small batches are scored by a trace",
+        lambda x: detector(x, cpu, small) if len(x) <= SMALL_ROWS else engine.score(x),
+    )
 
 
 def load_graph(export: bytes) -> ChunkScore:

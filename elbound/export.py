@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from elbound.agreement import AGREEMENT
+from elbound.agreement import AGREEMENT, hard_rows
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.detector import Detector
 from elbound.engine import disagreement, load_graph
 from elbound.errors import BundleError, ConfigError, MissingExtra
 from elbound.scorer import Scorer
+from elbound.tracing import Scores
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-FAR = 1e6
 
 
 def check_export(schema: TableSchema | ImageSchema) -> None:
@@ -60,7 +60,7 @@ def export_detector(detector: Detector, example: Tensor) -> bytes:
 
     Raises BundleError with the step that has no graph.
     """
-    function = _Scores(detector).eval()
+    function = Scores(detector).eval()
     with torch.inference_mode(False), torch.no_grad(), _quietly():
         function(example)  # what is derived at first use is there before the graph is taken
         try:
@@ -86,30 +86,6 @@ def export_detector(detector: Detector, example: Tensor) -> bytes:
         del described.metadata_props[:]  # where on this machine each line of code lies
     data: bytes = model.SerializeToString()
     return data
-
-
-def hard_rows(rows: Tensor, schema: TableSchema) -> Tensor:
-    """`rows` `(n, d)`, and the first of them with each cell missing, with none at all, and with each cell odd.
-
-    Odd is a number far out and another value than a category's known levels.
-    """
-    d = len(schema.columns)
-    this = torch.eye(d, dtype=torch.bool)
-    gaps = rows[:1].expand(d, d).masked_fill(this, torch.nan)
-    values = {"boolean": 1.0, "numeric": FAR, "datetime": FAR}
-    odd = torch.tensor([values.get(column.kind, len(column.levels)) for column in schema.columns], dtype=rows.dtype)
-    return torch.cat([rows, gaps, torch.full_like(rows[:1], torch.nan), torch.where(this, odd, rows[:1])])
-
-
-class _Scores(nn.Module):
-    """What is exported of a detector: `score` for a module's `forward`."""
-
-    def __init__(self, detector: Detector) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.detector.score(x)
 
 
 @contextmanager

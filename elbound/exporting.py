@@ -1,18 +1,23 @@
 """What a function must do otherwise while its graph is taken: neither loop over open sizes nor ask the data.
 
-A graph has no searches either. Everywhere else these are torch's own.
+An exported graph has no searches either. Everywhere else these are torch's own.
 """
 
 import torch
 from torch import Tensor
 from torch.compiler import is_exporting
 
-__all__ = ["blocks", "gaps_as_zero", "is_exporting", "places"]
+__all__ = ["blocks", "gaps_as_zero", "in_graph", "places"]
+
+
+def in_graph() -> bool:
+    """Whether a graph is taken: for another engine, or by torch itself for small batches."""
+    return is_exporting() or torch._C._is_tracing()  # what torch.jit.is_tracing asks, without types
 
 
 def blocks(x: Tensor, size: int, dim: int = 0) -> tuple[Tensor, ...]:
     """`x` in blocks that fit the cache; in a graph all of it, whose caller keeps batches small."""
-    return (x,) if is_exporting() else x.split(size, dim)
+    return (x,) if in_graph() else x.split(size, dim)
 
 
 def gaps_as_zero(x: Tensor) -> Tensor:

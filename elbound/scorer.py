@@ -19,7 +19,7 @@ from elbound.data.schema import ImageSchema, TableSchema
 from elbound.data.table import Rows, TablePreprocessor
 from elbound.detector import Detector
 from elbound.device import choose_device
-from elbound.engine import choose_engine
+from elbound.engine import choose_engine, with_small_batches
 from elbound.errors import BundleCorrupt, GoldenMismatch, SchemaError
 from elbound.regret import likelihood_regret
 
@@ -85,6 +85,14 @@ class Scorer:
         scorer = cls(manifest, detector, calibration, golden, device=choose_device(device), export=content.export)
         scorer.check_golden(expected)
         return scorer
+
+    def hasten_small_batches(self) -> None:
+        """Take what time it takes to score small batches faster from now on; for who scores many of them.
+
+        One row costs a third then, on a CPU by torch; everything else stays as it is.
+        """
+        if self.device.type == "cpu":
+            self.engine = with_small_batches(self.engine, self.detector, self.schema, self.golden)
 
     @property
     def name(self) -> str:

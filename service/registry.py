@@ -35,6 +35,7 @@ class ModelRegistry:
                 "train one of them with another --name",
                 where=scorer.name,
             )
+        scorer.hasten_small_batches()
         served = ServedModel(scorer, path)
         self.models[scorer.name] = served
         return served

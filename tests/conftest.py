@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from elbound.data.infer import infer_schema
-from elbound.data.schema import ImageSchema
+from elbound.data.schema import ImageSchema, TableSchema
+from elbound.data.table import TablePreprocessor
+from elbound.detector import Detector, DetectorSpec
 from elbound.fit.detector import DetectorConfig, fit_detector
+from elbound.models import ModelSpec
 from elbound.scorer import Scorer
 
 torch.set_num_threads(1)
@@ -47,6 +50,30 @@ def squares(n: int, *, size: int = 12, seed: int = 0) -> np.ndarray:
 def fit_table(table: pa.Table, *, name: str = "rows", **settings: object) -> Scorer:
     config = DetectorConfig(name=name, alpha=0.05, device="cpu", **{"steps": 300, **settings})  # type: ignore[arg-type]
     return fit_detector(table, infer_schema(table).schema, config)
+
+
+def odd_detector() -> tuple[Detector, TableSchema, torch.Tensor]:
+    """An untrained detector of a number and another with gaps, of parts that are no default, and its 60 events."""
+    table = mixed_table(60, seed=2).select(["a", "c"])
+    schema = TablePreprocessor.fit(infer_schema(table).schema, table).schema
+    events = TablePreprocessor(schema).to_tensor(table).only()
+    shared = {"latent": 2, "width": 16, "samples": 2, "components": 5, "bank": 20, "view": "standard"}
+    parts: tuple[dict[str, object], ...] = (
+        {"prior": "mixture", "likelihood": "laplace", "nets": 2, "scores": ("negative_elbo",)},
+        {"prior": "vampprior", "likelihood": "student_t", "categories": 2, "scores": ("kl", "latent_mahalanobis")},
+        {"name": "pca", "scores": ("negative_iwae",)},
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        detector = Detector(DetectorSpec(models=tuple(ModelSpec(**{**shared, **part}) for part in parts)), schema)  # type: ignore[arg-type]
+    detector.draw_noise(seed=0)
+    for member in detector.each():
+        member.view.fit(events)
+        if member.model.closed_form:
+            member.model.fit_closed_form(member.look(events))
+    detector.eval().requires_grad_(False)
+    detector.remember(events, seed=0)
+    return detector, schema, events
 
 
 @pytest.fixture(scope="session")

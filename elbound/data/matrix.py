@@ -16,7 +16,7 @@ def json_matrix(data: bytes) -> np.ndarray | None:
         rows = document["rows"] if isinstance(document, simdjson.Object) and len(document) == 1 else document
         if not isinstance(rows, simdjson.Array):
             return None
-        widths = {len(row) for row in rows}
+        widths = {len(row) for row in rows}  # type: ignore[arg-type]  # what has no length raises TypeError
         cells = np.frombuffer(rows.as_buffer(of_type="d"), dtype=np.float64)
     except (KeyError, RuntimeError, TypeError, ValueError):
         return None

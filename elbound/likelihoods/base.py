@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from elbound.exporting import is_exporting
+from elbound.exporting import in_graph
 
 
 class Likelihood(nn.Module):
@@ -44,4 +44,4 @@ def where_seen(x: Tensor, terms: Tensor) -> Tensor:
     device, and a graph cannot ask.
     """
     missing = torch.isnan(x)
-    return terms.masked_fill(missing, 0.0) if x.is_cuda or is_exporting() or bool(missing.any()) else terms
+    return terms.masked_fill(missing, 0.0) if x.is_cuda or in_graph() or bool(missing.any()) else terms

@@ -14,20 +14,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elbound.agreement import AGREEMENT
+from elbound.agreement import AGREEMENT, hard_rows
 from elbound.bundle import load_bundle
 from elbound.bundle.manifest import document_digest
-from elbound.data.infer import infer_schema
 from elbound.data.schema import ImageSchema, TableSchema
-from elbound.data.table import TablePreprocessor
-from elbound.detector import Detector, DetectorSpec
 from elbound.engine import disagreement, load_graph
 from elbound.errors import BundleCorrupt, ConfigError, MissingExtra
-from elbound.export import check_export, export_detector, hard_rows
-from elbound.models import ModelSpec
+from elbound.export import check_export, export_detector
 from elbound.recalibration import recalibrated
 from elbound.scorer import Scorer
-from tests.conftest import mixed_table
+from tests.conftest import mixed_table, odd_detector
 
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 _KEPT: dict[str, Scorer] = {}
@@ -76,25 +72,7 @@ def test_a_large_batch_is_spread_over_cores(exported: Scorer, monkeypatch: pytes
 
 
 def test_other_parts_than_the_defaults_have_a_graph_too() -> None:
-    table = mixed_table(60, seed=2).select(["a", "c"])
-    schema = TablePreprocessor.fit(infer_schema(table).schema, table).schema
-    events = TablePreprocessor(schema).to_tensor(table).only()
-    shared = {"latent": 2, "width": 16, "samples": 2, "components": 5, "bank": 20, "view": "standard"}
-    parts: tuple[dict[str, object], ...] = (
-        {"prior": "mixture", "likelihood": "laplace", "nets": 2, "scores": ("negative_elbo",)},
-        {"prior": "vampprior", "likelihood": "student_t", "categories": 2, "scores": ("kl", "latent_mahalanobis")},
-        {"name": "pca", "scores": ("negative_iwae",)},
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        detector = Detector(DetectorSpec(models=tuple(ModelSpec(**{**shared, **part}) for part in parts)), schema)  # type: ignore[arg-type]
-    detector.draw_noise(seed=0)
-    for member in detector.each():
-        member.view.fit(events)
-        if member.model.closed_form:
-            member.model.fit_closed_form(member.look(events))
-    detector.eval().requires_grad_(False)
-    detector.remember(events, seed=0)
+    detector, schema, events = odd_detector()
     score = load_graph(export_detector(detector, events[:4]))
     assert disagreement(detector, score, hard_rows(events[:4], schema)) <= AGREEMENT
 
