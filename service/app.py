@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import math
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -30,6 +29,7 @@ from service.routes.small import SmallJsonMiddleware
 from service.settings import Settings
 from service.state import State
 from service.streaming.streams import Streams
+from service.warming import warm_up
 
 
 class Service(FastAPI):
@@ -94,9 +94,8 @@ def _lifespan(state: State) -> Callable[[FastAPI], Any]:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         torch.set_num_threads(1)  # of the event loop: batches that it scores are too small for more
         state.batcher.start()
-        for served in state.registry.models.values():  # the first caller pays for no first call
-            scorer = served.scorer
-            await state.batcher.submit(scorer.score_tensor, scorer.golden, lane="bulk", deadline=math.inf)
+        for served in state.registry.models.values():
+            await warm_up(state.batcher, served.scorer)
         stopping = asyncio.Event()
         keeper = asyncio.create_task(state.drift.keep(stopping))
         gc.collect()

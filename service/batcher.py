@@ -22,6 +22,7 @@ from torch import Tensor
 from service.costs import Costs
 from service.errors import DeadlineExceeded, DeviceFault, Overloaded
 from service.jobs import Job, Lane, Left, Outcome, Rows, Run, deliver
+from service.priority import give_way
 
 BULK_SHARE = 4
 """While both lanes wait, every fourth batch is bulk, and never two in a row."""
@@ -160,7 +161,7 @@ class Batcher:
         while arrived:
             batch = _take(arrived)
             expected = self.costs.expected(batch, SHORT_SECONDS)
-            if expected < left and not self.lanes["interactive"]:
+            if expected < left:
                 left -= expected
                 with self.changed:
                     self._release(batch)
@@ -170,6 +171,8 @@ class Batcher:
 
     def _work(self) -> None:
         torch.set_num_threads(1)  # of this thread: large batches are spread over the cores chunk by chunk
+        if self.short_on_loop:
+            give_way()
         while batch := self._next_batch():
             self._score(batch)
 

@@ -17,14 +17,19 @@ class Costs:
     """Learned from every batch; a run that nobody has seen costs what the caller assumes."""
 
     def __init__(self) -> None:
-        self.cpu_seconds: dict[tuple[Run, int], float] = {}
-        """Of small requests together, by run, in batches of up to 2^i rows."""
+        self.cpu_seconds: dict[tuple[object, int], float] = {}
+        """Of small requests together, by scorer, in batches of up to 2^i rows."""
         self.row_seconds: dict[Run, float] = {}
         """Of a row of an upload, by run: time on the clock, since that is what others wait."""
 
     def expected(self, batch: Sequence[Job], otherwise: float) -> float:
-        """CPU seconds of a batch of small requests."""
-        return self.cpu_seconds.get(_size_of(batch), otherwise)
+        """CPU seconds of a batch of small requests; of a size not seen yet, twice those of half as many rows."""
+        run, size = _size_of(batch)
+        for smaller in range(size, 0, -1):
+            known = self.cpu_seconds.get((run, smaller))
+            if known is not None:
+                return known * (1 << (size - smaller))
+        return otherwise
 
     def slice_rows(self, run: Run, most: int) -> int:
         """How many rows of an upload to score at once: so many as take `SLICE_SECONDS`, at least `MIN_SLICE_ROWS`."""
@@ -42,6 +47,7 @@ class Costs:
             self.row_seconds[run] = min(found, FORGETTING * self.row_seconds.get(run, found))
 
 
-def _size_of(batch: Sequence[Job]) -> tuple[Run, int]:
-    """Batches that cost about the same: those of one run with up to the same power of two of rows."""
-    return batch[0].run, sum(job.rows for job in batch).bit_length()
+def _size_of(batch: Sequence[Job]) -> tuple[object, int]:
+    """Batches that cost about the same: up to the same power of two of rows, of one scorer on whatever terms."""
+    run = batch[0].run
+    return getattr(run, "scorer", run), sum(job.rows for job in batch).bit_length()

@@ -79,38 +79,51 @@ def without_metrics() -> Any:
 
 def _serve(bundle: Path, device: str, port: int) -> None:
     """`elbound serve` as it is, with the empty POSTs added to its application."""
-    from service import server
+    from service import app, server
     from service.settings import Settings
 
-    plain: Callable[..., Any] = vars(server)["create_app"]
+    create_app: Callable[..., Any] = vars(server)["create_app"]
+    small: Callable[..., Any] = vars(app)["SmallJsonMiddleware"]
 
     def with_empty(*arguments: Any) -> Any:
-        app = plain(*arguments)
-        _add_empty(app)
-        return app
+        made = create_app(*arguments)
+        _add_empty(made)
+        return made
 
-    with mock.patch.object(server, "create_app", with_empty):
+    def before_empty(inner: Any, **options: Any) -> Any:
+        return small(Empty(inner), **options)
+
+    with (
+        mock.patch.object(server, "create_app", with_empty),
+        mock.patch.object(app, "SmallJsonMiddleware", before_empty),
+    ):
         server.run_server(Settings(device=device, port=port, api_key=KEY, log_level="error"), [bundle])
 
 
-def _add_empty(app: Any) -> None:
-    """Two empty POSTs behind the same middleware: plain ASGI, and an ordinary FastAPI route."""
-    from fastapi import Request, Response
-    from starlette.routing import Route
-    from starlette.types import Receive, Scope, Send
+class Empty:
+    """An empty POST on plain ASGI, in the place and behind the layers of the route of small requests."""
 
-    class Empty:
-        async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-            while (await receive()).get("more_body"):
-                pass
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
-            await send({"type": "http.response.body", "body": b""})
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] != "/empty":
+            await self.app(scope, receive, send)
+            return
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _add_empty(app: Any) -> None:
+    """An empty POST that is an ordinary FastAPI route behind the same layers."""
+    from fastapi import Request, Response
 
     async def empty(request: Request) -> Response:
         await request.body()
         return Response()
 
-    app.router.routes.insert(0, Route("/empty", Empty(), methods=["POST"]))
     app.add_api_route("/empty-fastapi", empty, methods=["POST"])
 
 

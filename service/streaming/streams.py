@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 
 from service.errors import TooManyStreams
+from service.priority import give_way
 from service.settings import Settings
 from service.streaming.spool import Spool
 
@@ -22,7 +23,7 @@ class Streams:
         self.open = 0
         self.spool = Spool(settings.spool_dir, max_spool_bytes=settings.max_spool_bytes)
         pa.set_io_thread_count(max(pa.io_thread_count(), settings.max_streams + OWN_READERS))
-        self.threads = ThreadPoolExecutor(settings.max_streams, "elbound-stream")
+        self.threads = ThreadPoolExecutor(settings.max_streams, "elbound-stream", give_way)
 
     @contextlib.contextmanager
     def admit(self) -> Iterator[None]:

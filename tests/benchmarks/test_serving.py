@@ -22,7 +22,7 @@ from benchmarks.serving.equal import check_equal, of_ours
 from benchmarks.serving.openloop import Answer, Client, Plan, Tally, percentile, request_text
 from benchmarks.serving.record import Figure, Found, Record
 from benchmarks.serving.run import QUICK
-from service.app import create_app
+from service.app import Service, create_app
 from service.settings import Settings
 
 WRK = """Running 2s test @ http://127.0.0.1:8801
@@ -213,10 +213,14 @@ def test_the_switch_takes_all_metrics_off_and_nothing_else() -> None:
         pass
     metrics.observe_batch(object())
     assert b'elbound_stage_duration_seconds_count{stage="decode"} 0.0' in metrics.render()
-    assert [middleware.cls.__name__ for middleware in app.user_middleware][1:] == [
-        "KeyMiddleware",
-        "SmallJsonMiddleware",
-    ]
-    assert [middleware.cls.__name__ for middleware in create_app(Settings(), []).user_middleware] == [
-        "MetricsMiddleware", "KeyMiddleware", "SmallJsonMiddleware",
-    ]  # fmt: skip
+    assert layers(create_app(Settings(), [])) == ["MetricsMiddleware", *layers(app)]
+    assert layers(app) == ["KeyMiddleware", "SmallJsonMiddleware"]
+
+
+def layers(app: Service) -> list[str]:
+    """The names of our own layers, the outermost first."""
+    found, layer = [], app.front
+    while inner := vars(layer).get("app"):
+        found.append(type(layer).__name__)
+        layer = inner
+    return found

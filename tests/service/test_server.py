@@ -41,7 +41,10 @@ def test_models_and_one_model(server, table_scorer: Scorer) -> None:
         ("rows", "table", True),
     ]
     model = server.client.get("/models/rows").json()
-    assert model["engine"] == {"name": "torch", "reason": "the bundle has no export"}
+    assert model["engine"] == {
+        "name": "torch",
+        "reason": "the bundle has no export; small batches are scored by a trace",
+    }
     assert model["version"] == table_scorer.version
     assert [column["name"] for column in model["item"]["columns"]] == ["a", "b", "c", "ok", "site"]
     assert model["verdict"]["threshold"] == table_scorer.calibration.verdict.threshold(0.05)
