@@ -1,16 +1,15 @@
 """A real server for real requests: `elbound serve` as a process, on a port of its own."""
 
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.forked import ENVIRON, Forked
 
 START_TIMEOUT_S = 60
 
@@ -20,12 +19,9 @@ class Server:
 
     def __init__(self, bundles: list[Path], log: Path, environ: dict[str, str]) -> None:
         self.log = log
-        command = [sys.executable, "-m", "elbound", "serve", *map(str, bundles), "--port", "0"]
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("ELBOUND_")}
-        with log.open("wb") as sink:
-            self.process = subprocess.Popen(
-                command, stdout=sink, stderr=sink, env={**plain, "OMP_NUM_THREADS": "1", **environ}
-            )
+        plain = {name: value for name, value in ENVIRON.items() if not name.startswith("ELBOUND_")}
+        log.touch()
+        self.process = Forked("serve", *bundles, "--port", 0, stdout=log, env={**plain, **environ})
         self.url = self._wait()
         self.client = httpx.Client(base_url=self.url, timeout=60)
 

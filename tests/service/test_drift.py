@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from elbound.calibration.drift import EPOCH, LOG_THRESHOLD, DriftMartingale
 from elbound.scorer import Scorer
 from service import drift as drift_module
 from service.drift import DriftMonitor, ModelDrift
+from tests.forked import run
 
 JSON = "application/json"
 
@@ -127,8 +126,7 @@ def test_a_model_without_a_promise_is_not_followed(start, tmp_path: Path) -> Non
 
 def test_a_folder_that_cannot_be_written_stops_the_start(numeric_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    command = [sys.executable, "-m", "elbound", "serve", numeric_bundle, "--state-dir", tmp_path / "file" / "folder"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ended = run("serve", numeric_bundle, "--state-dir", tmp_path / "file" / "folder", timeout=60)
     assert ended.returncode == 1
     assert "state_dir must be a folder that can be written" in ended.stderr
     assert "Traceback" not in ended.stderr

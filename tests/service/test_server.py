@@ -1,8 +1,6 @@
 """The server as a process: start, keys, models, health, many callers at once, a graceful end."""
 
-import os
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +13,12 @@ import pytest
 
 from elbound.scorer import Scorer
 from service.settings import Settings
+from tests.forked import ENVIRON, run
 
 
 def serve(*arguments: object, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run `elbound serve` where it is expected to end by itself."""
-    command = [sys.executable, "-m", "elbound", "serve", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environ})
+    return run("serve", *arguments, env={**ENVIRON, **environ}, timeout=60)
 
 
 def test_health_and_readiness(server) -> None:

@@ -18,7 +18,8 @@ from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.scorer import Scorer
 from tests.conftest import mixed_table
 from tests.elbound.data.test_streams import write
-from tests.training.test_commands import ENVIRON, png, run, succeed, write_zip
+from tests.forked import ENVIRON, run
+from tests.training.test_commands import png, succeed, write_zip
 from training.bulk.command import Output, score_files
 from training.bulk.inputs import Input
 from training.bulk.parts import COUNTS, PLAN, SUCCESS

@@ -19,8 +19,8 @@ from elbound.data.infer import infer_schema
 from elbound.fit.detector import DetectorConfig, fit_detector
 from tests.conftest import mixed_table
 from tests.elbound.data.test_streams import write
+from tests.forked import ENVIRON
 from tests.training.test_bulk import part_bytes, part_rows, score
-from tests.training.test_commands import ENVIRON
 from training.bulk.parts import SUCCESS
 
 KILLS = 10

@@ -19,8 +19,8 @@ import pytest
 from elbound.errors import ConfigError, MissingExtra
 from tests.conftest import mixed_table
 from tests.elbound.data.test_streams import write
+from tests.forked import ENVIRON
 from tests.training.test_bulk import PIECE, inputs, part_bytes, part_rows, rows, score
-from tests.training.test_commands import ENVIRON
 from training.bulk.command import choose_cluster
 from training.bulk.parts import SUCCESS
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,15 +21,9 @@ from elbound.bundle import load_bundle
 from elbound.errors import ConfigError
 from elbound.fit.checkpoint import load_checkpoint
 from elbound.scorer import Scorer
+from tests.forked import ENVIRON, run
 from training.config import TrainConfig
 from training.pipeline import train
-
-ENVIRON = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def run(*arguments: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "elbound", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=ENVIRON, **kwargs)  # type: ignore[call-overload, no-any-return]
 
 
 def succeed(*arguments: object) -> str:

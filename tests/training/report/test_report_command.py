@@ -1,7 +1,6 @@
 """`elbound train` with its report, as a user runs it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,13 +13,11 @@ import pyarrow.csv
 import pytest
 
 from elbound.bundle import load_bundle
-
-ENVIRON = {**os.environ, "OMP_NUM_THREADS": "1"}
+from tests.forked import ENVIRON, run
 
 
 def train(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "elbound", "train", *map(str, arguments)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=ENVIRON)
+    ended = run("train", *arguments)
     assert "Traceback" not in ended.stderr
     return ended
 
