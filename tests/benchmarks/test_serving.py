@@ -214,9 +214,9 @@ def test_the_switch_takes_all_metrics_off_and_nothing_else() -> None:
     metrics.observe_batch(object())
     assert b'elbound_stage_duration_seconds_count{stage="decode"} 0.0' in metrics.render()
     assert [middleware.cls.__name__ for middleware in app.user_middleware][1:] == [
-        "KeyMiddleware",
+        "AccessMiddleware",
         "SmallJsonMiddleware",
     ]
     assert [middleware.cls.__name__ for middleware in create_app(Settings(), []).user_middleware] == [
-        "MetricsMiddleware", "KeyMiddleware", "SmallJsonMiddleware",
+        "MetricsMiddleware", "AccessMiddleware", "SmallJsonMiddleware",
     ]  # fmt: skip
