@@ -36,9 +36,9 @@ def main() -> None:
         _serve(asked.bundle, asked.device, asked.number)
 
 
-def write_keys(folder: Path) -> Path:
+def write_keys(folder: Path, **quota: float) -> Path:
     """A key file with `KEY`, for those who are measured as callers with a key."""
-    entry = {"name": KEY, "sha256": hashlib.sha256(KEY.encode()).hexdigest(), "scopes": ["score", "read"]}
+    entry = {"name": KEY, "sha256": hashlib.sha256(KEY.encode()).hexdigest(), "scopes": ["score", "read"], **quota}
     path = folder / "keys.json"
     path.write_text(json.dumps({"keys": [entry]}))
     return path

@@ -49,7 +49,7 @@ class Server:
     def _wait(self) -> str:
         until = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < until:
-            found = re.search(r"listening on (http://\S+)", self.log.read_text())
+            found = re.search(r"listening on (http://[^\s\"]+)", self.log.read_text())
             if found:
                 try:
                     if httpx.get(f"{found[1]}/readyz").status_code == 200:
