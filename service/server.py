@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -34,6 +35,7 @@ def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
     app = create_app(settings, bundles)
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
+    check_exposure(replace(settings, host=host))  # a name may lead elsewhere by now
     state = app.state.elbound
     assert isinstance(state, State)
     for served in state.registry.models.values():
