@@ -1,8 +1,13 @@
 # The service (`elbound serve`) and bulk scoring (`elbound score`, `elbound inspect`); training stays outside.
 #
 #   docker build -t elbound .
-#   docker run --read-only --cap-drop=all --tmpfs /tmp -p 8000:8000 \
+#   docker run --read-only --cap-drop=all --tmpfs /tmp -p 127.0.0.1:8000:8000 -e ELBOUND_INSECURE=1 \
 #       -v "$PWD/bundles/widgets:/bundles/model:ro" elbound
+#
+# With keys, which `elbound keys new --name me --scope score --file secrets/keys.json` makes:
+#
+#   docker run --read-only --cap-drop=all --tmpfs /tmp -p 8000:8000 -u "$(id -u)" -v "$PWD/secrets:/secrets:ro" \
+#       -e ELBOUND_API_KEYS_FILE=/secrets/keys.json -v "$PWD/bundles/widgets:/bundles/model:ro" elbound
 #
 # Several models: -v "$PWD/bundles:/bundles:ro" elbound serve widgets digits
 # Settings: -e ELBOUND_...; the health check follows ELBOUND_HOST and ELBOUND_PORT, not flags.

@@ -21,7 +21,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 import torch
 
-from benchmarks.serving.apps import KEY
+from benchmarks.serving.apps import KEY, write_keys
 from benchmarks.serving.bundles import COLUMNS, fit_bundles
 from benchmarks.serving.process import Server, free_port, running
 from benchmarks.tables import keep, rounds
@@ -41,9 +41,11 @@ def serving(bundle: Path) -> Iterator[Server]:
     """`elbound serve` as it is, on all cores, with a key and on a port of its own."""
     port = free_port()
     command = [sys.executable, "-m", "elbound", "serve", str(bundle), "--port", str(port)]
-    environ = {"ELBOUND_API_KEY": KEY, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    with running(command, port, "/readyz", environ) as server:
-        yield server
+    with tempfile.TemporaryDirectory() as folder:
+        keys = str(write_keys(Path(folder)))
+        environ = {"ELBOUND_API_KEYS_FILE": keys, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+        with running(command, port, "/readyz", environ) as server:
+            yield server
 
 
 def upload(server: Server, body: bytes | Iterator[bytes], media_type: str, sink: io.BytesIO | None = None) -> int:

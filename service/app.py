@@ -18,11 +18,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from elbound import __version__
 from elbound.device import choose_device
 from elbound.errors import ElboundError
-from service.auth import KeyMiddleware
+from service.access.document import document_access
+from service.access.keys import KeyRing
+from service.access.local import LocalRules
+from service.access.middleware import AccessMiddleware
+from service.access.routes import ROUTES, RouteTable, check_listed
 from service.batcher import Batcher
 from service.drift import DriftMonitor
 from service.errors import on_disconnect, on_elbound_error, on_http_error, on_unexpected_error
 from service.examples import request_body
+from service.logs import RequestLog
 from service.metrics import Metrics, MetricsMiddleware
 from service.routes import drift, health, models, score
 from service.routes.small import SmallJsonMiddleware
@@ -49,6 +54,8 @@ class Service(FastAPI):
 def create_app(settings: Settings, bundles: Sequence[Path]) -> Service:
     """The service for `bundles`; each is loaded here, so that a bad one stops the start with its reason."""
     metrics = Metrics()
+    keys = KeyRing(Path(settings.api_keys_file), metrics.key_file_errors.inc) if settings.api_keys_file else None
+    table = RouteTable(ROUTES | ({"GET /metrics": "open"} if settings.open_metrics else {}))
     batcher = Batcher(
         max_queue_rows=settings.max_queue_rows,
         max_queue_bytes=settings.max_queue_bytes,
@@ -71,7 +78,7 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> Service:
         docs_url=None,  # its page would load scripts from a CDN
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # asked for anew by every request
-        lifespan=_lifespan(state),
+        lifespan=_lifespan(state, keys),
         exception_handlers={
             ElboundError: on_elbound_error,
             HTTPException: on_http_error,
@@ -79,17 +86,18 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> Service:
             Exception: on_unexpected_error,
         },
     )
-    app.front = MetricsMiddleware(
-        KeyMiddleware(SmallJsonMiddleware(app.front, state=state), api_key=settings.api_key), metrics=metrics
-    )
+    door = keys or LocalRules(any_host=settings.insecure)
+    admitted = AccessMiddleware(SmallJsonMiddleware(app.front, state=state), door=door, routes=table)
+    app.front = MetricsMiddleware(admitted, metrics=metrics, log=RequestLog(settings.log_requests_percent))
     app.state.elbound = state
     for part in (score, models, drift, health):
         app.include_router(part.router)
-    _document(app, state)
+    check_listed(app.routes)
+    _document(app, state, table)
     return app
 
 
-def _lifespan(state: State) -> Callable[[FastAPI], Any]:
+def _lifespan(state: State, keys: KeyRing | None) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         torch.set_num_threads(1)  # of the event loop: batches that it scores are too small for more
@@ -97,7 +105,9 @@ def _lifespan(state: State) -> Callable[[FastAPI], Any]:
         for served in state.registry.models.values():
             await warm_up(state.batcher, served.scorer)
         stopping = asyncio.Event()
-        keeper = asyncio.create_task(state.drift.keep(stopping))
+        keepers = [asyncio.create_task(state.drift.keep(stopping))]
+        if keys is not None:
+            keepers.append(asyncio.create_task(keys.watch(stopping)))
         gc.collect()
         gc.freeze()  # or the collector walks over all of torch again and again: 40 % of a small request
         state.loaded = True
@@ -107,13 +117,13 @@ def _lifespan(state: State) -> Callable[[FastAPI], Any]:
         state.batcher.stop()
         state.streams.threads.shutdown()
         stopping.set()
-        await keeper
+        await asyncio.gather(*keepers)
 
     return lifespan
 
 
-def _document(app: FastAPI, state: State) -> None:
-    """Complete the OpenAPI document with a working example for every body and the key."""
+def _document(app: FastAPI, state: State, table: RouteTable) -> None:
+    """Complete the OpenAPI document with a working example for every body, and who may use what."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -121,8 +131,7 @@ def _document(app: FastAPI, state: State) -> None:
             document = plain()
             scorers = [served.scorer for served in state.registry.models.values()]
             document["paths"]["/score"]["post"]["requestBody"] = request_body(scorers)
-            document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-            document["security"] = [{"key": []}] if state.settings.api_key else []
+            document_access(document, table, with_keys=bool(state.settings.api_keys_file))
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -103,9 +103,25 @@ class ModelRequired(ElboundError):
 
 
 class Unauthorized(ElboundError):
-    """The key is missing or wrong."""
+    """The key is missing, unknown or revoked."""
 
     default_code = "unauthorized"
+
+
+class Forbidden(ElboundError):
+    """The caller is known, and may not do this."""
+
+    default_code = "forbidden"
+
+
+class QuotaExceeded(ElboundError):
+    """The key has had more rows than its quota; try again after `retry_after_s` seconds."""
+
+    default_code = "quota_exceeded"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message, where="authorization")
+        self.retry_after_s = retry_after_s
 
 
 class NoItemScored(ElboundError):
@@ -149,6 +165,8 @@ STATUS: dict[type[ElboundError], int] = {
     ModelNotFound: 404,
     ModelRequired: 400,
     Unauthorized: 401,
+    Forbidden: 403,
+    QuotaExceeded: 429,
     NoItemScored: 422,
     ElboundError: 500,
 }
@@ -176,7 +194,7 @@ def answer_of(error: ElboundError) -> Response:
     headers = {}
     if isinstance(error, NoItemScored):
         body["items"] = error.items
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | QuotaExceeded):
         headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = 'Bearer realm="elbound"'

@@ -12,10 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from elbound.calibration.calibration import Decisions, ScoredItems
 from elbound.data.items import TensorItems
 from elbound.scorer import Scorer
+from service.access.caller import CALLER
 from service.batcher import BatchRecord
 from service.drift import ModelDrift
 from service.errors import REFUSED, answer_of
 from service.histograms import Buckets, Histogram, PValues
+from service.logs import REQUEST_ID, RequestLog, current_request
 
 MODEL = ("model_name", "model_version")
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -78,6 +80,9 @@ class Metrics:
         )
         self.device_memory = Gauge(
             "elbound_device_memory_bytes", "Memory that torch holds on a GPU.", ("device",), registry=registry
+        )
+        self.key_file_errors = Counter(
+            "elbound_key_file_errors", "Times that the key file changed and could not be used.", registry=registry
         )
         self.queue_depth = Gauge("elbound_queue_depth", "Items that wait for the device.", registry=registry)
         self.stages = {name: self.stage_seconds.of(name) for name in STAGES}
@@ -152,17 +157,19 @@ class Metrics:
 
 
 class MetricsMiddleware:
-    """Counts and times every request under its route's template; plain ASGI."""
+    """Counts, times and logs every request under its route's template; plain ASGI."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, log: RequestLog) -> None:
         self.app = app
         self.metrics = metrics
+        self.log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
+        current_request.set(scope.get(REQUEST_ID))
         status = 500
 
         async def watch(message: Message) -> None:
@@ -179,8 +186,13 @@ class MetricsMiddleware:
             status = answer_of(scope[REFUSED]).status_code  # the server stops and has told the caller
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
+            caller = scope.get(CALLER)
             method = scope["method"] if scope["method"] in METHODS else "other"
-            self.metrics.observe_request(route, method, status, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self.metrics.observe_request(route, method, status, seconds)
+            self.log.write(
+                route=route, method=method, status=status, seconds=seconds, key=caller.key.name if caller else None
+            )
 
 
 class Stage:

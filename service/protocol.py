@@ -28,6 +28,7 @@ from service.errors import (
     TooManyConnections,
     answer_of,
 )
+from service.logs import REQUEST_ID, REQUEST_ID_HEADER, new_request_id, request_id_of
 from service.settings import Settings
 
 SPARE_CONNECTIONS = 64
@@ -182,6 +183,9 @@ class ReceivingProtocol(BoundedProtocol):
         cycle, self.body = self.cycle, BodyClock()
         cycle.transport = self.cycle_transport  # type: ignore[assignment]
         cycle.message_event = self.body
+        request_id = request_id_of(cycle.scope["headers"])
+        cycle.scope[REQUEST_ID] = request_id.decode()  # type: ignore[literal-required]
+        cycle.default_headers = [*cycle.default_headers, (REQUEST_ID_HEADER, request_id)]
         cycle.scope[BREAK_OFF] = self._break_off  # type: ignore[literal-required]
         self.keep_alive = cycle.keep_alive
         cycle.keep_alive = False  # until all of the body is there: who answers before wants no more of it
@@ -231,7 +235,7 @@ class ReceivingProtocol(BoundedProtocol):
         if self.running.response_started:
             self.transport.abort()
         else:
-            self._write(error)
+            self._write(error, self.running.default_headers)
 
     def _break_off(self) -> None:
         """End the connection within an answer, so that the caller sees that it is not whole."""
@@ -240,12 +244,12 @@ class ReceivingProtocol(BoundedProtocol):
         self.cycle_transport.close()
 
     def _farewell(self, error: ElboundError) -> None:
-        self._write(error)
+        self._write(error, [*self.server_state.default_headers, (REQUEST_ID_HEADER, new_request_id())])
         self.reception.on_refused(answer_of(error).status_code)
 
-    def _write(self, error: ElboundError) -> None:
+    def _write(self, error: ElboundError, default_headers: list[tuple[bytes, bytes]]) -> None:
         answer = answer_of(error)
-        headers = [*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")]
+        headers = [*default_headers, *answer.raw_headers, (b"connection", b"close")]
         lines = [b"%b: %b\r\n" % header for header in headers]
         self.transport.write(b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n", bytes(answer.body)]))
         still_sends = not isinstance(error, RequestTimeout | Overloaded)

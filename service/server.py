@@ -1,17 +1,19 @@
 """Running the application on uvicorn: one process, one socket, a graceful end."""
 
-import ipaddress
 import logging
 import signal
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
 
 from elbound.errors import ConfigError
+from service.access.local import check_exposure
 from service.app import create_app
+from service.logs import set_up_logs
 from service.protocol import SPARE_CONNECTIONS, Reception
 from service.settings import Settings
 from service.state import State
@@ -28,10 +30,12 @@ OWN_FILES = 128
 
 def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
     """Serve until SIGTERM or SIGINT; what was accepted by then is finished. Raises ElboundError."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    set_up_logs(settings)
+    check_exposure(settings)
     app = create_app(settings, bundles)
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
+    check_exposure(replace(settings, host=host))  # a name may lead elsewhere by now
     state = app.state.elbound
     assert isinstance(state, State)
     for served in state.registry.models.values():
@@ -40,8 +44,8 @@ def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
             "serving %s %s on %s by %s (%s), alpha %g",
             scorer.name, scorer.version, scorer.device, scorer.engine.name, scorer.engine.reason, scorer.alpha,
         )  # fmt: skip
-    if not settings.api_key and not ipaddress.ip_address(host).is_loopback:
-        logger.warning("no ELBOUND_API_KEY is set: everybody who reaches %s may score", host)
+    if settings.insecure and not settings.api_keys_file:
+        logger.warning("insecure, and without keys: everybody who reaches %s may score and read", host)
     _allow_files(settings.max_connections + SPARE_CONNECTIONS + OWN_FILES)
     config = uvicorn.Config(
         app,

@@ -1,7 +1,8 @@
 """Every setting and every limit of the service, read once into one typed object.
 
-A field is the setting `ELBOUND_` + its name in capitals and, but for secrets, the flag `--its-name`. The unit
-is part of the name. `docs/operations.md` has the same table, and a test compares them.
+A field is the setting `ELBOUND_` + its name in capitals and the flag `--its-name`: none is a secret, those stand in
+files that a setting names. The unit is part of the name. `docs/operations.md` has the same table, and a test compares
+them.
 """
 
 from collections.abc import Mapping
@@ -14,8 +15,11 @@ PREFIX = "ELBOUND_"
 T = TypeVar("T")
 
 
-def _setting(default: T, text: str, *, low: float | None = None, secret: bool = False) -> T:
-    made: T = field(default=default, metadata={"help": text, "low": low, "secret": secret})
+SWITCH = {"1": True, "true": True, "0": False, "false": False}
+
+
+def _setting(default: T, text: str, *, low: float | None = None, high: float | None = None) -> T:
+    made: T = field(default=default, metadata={"help": text, "low": low, "high": high})
     return made
 
 
@@ -26,9 +30,11 @@ class Settings:
     host: str = _setting("127.0.0.1", "Address to listen on; 0.0.0.0 for every interface.")
     port: int = _setting(8000, "Port to listen on; 0 takes a free one.", low=0)
     device: str = _setting("auto", "auto, cpu or cuda.")
-    api_key: str = _setting(
-        "", "Key that callers must send as 'Authorization: Bearer KEY'; none when empty.", secret=True
+    api_keys_file: str = _setting(
+        "", "File of the digests of the keys that callers send; without one only this machine is served."
     )
+    insecure: bool = _setting(False, "Serve everybody who reaches the port where there are no keys.")
+    open_metrics: bool = _setting(False, "Answer /metrics without a key.")
     max_connections: int = _setting(1_024, "Connections that may be open; beyond, 503.", low=1)
     idle_timeout_s: int = _setting(
         10, "How long a connection may say nothing before its first request and between two.", low=1
@@ -76,6 +82,8 @@ class Settings:
     state_dir: str = _setting("", "Folder that keeps each model's drift over restarts; nothing is kept when empty.")
     shutdown_grace_s: int = _setting(30, "How long a stopping server finishes what it accepted.", low=0)
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least severe message that is logged.")
+    log_format: Literal["text", "json"] = _setting("text", "json writes each message as one object a line.")
+    log_requests_percent: int = _setting(0, "Share of the requests that are logged, a line each.", low=0, high=100)
 
     @classmethod
     def load(cls, environ: Mapping[str, str], flags: Mapping[str, object]) -> "Settings":
@@ -99,16 +107,21 @@ class Settings:
 def _parse(one: "Field[object]", kind: object, raw: object) -> object:
     if kind is str:
         return str(raw).strip()
+    if kind is bool:
+        if str(raw).lower() not in SWITCH:
+            raise ConfigError(f"{one.name} must be 1 or 0. Got {raw!r} instead", where=one.name)
+        return SWITCH[str(raw).lower()]
     if kind is not int:
         choices = getattr(kind, "__args__", ())
         if raw not in choices:
             raise ConfigError(f"{one.name} must be one of {', '.join(choices)}. Got {raw!r} instead", where=one.name)
         return raw
-    low = one.metadata["low"]
+    low, high = one.metadata["low"], one.metadata["high"]
     try:
         value = int(str(raw).replace("_", ""))
     except ValueError:
         value = None
-    if value is None or (low is not None and value < low):
-        raise ConfigError(f"{one.name} must be a whole number of at least {low}. Got {raw!r} instead", where=one.name)
+    if value is None or (low is not None and value < low) or (high is not None and value > high):
+        bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise ConfigError(f"{one.name} must be a whole number {bounds}. Got {raw!r} instead", where=one.name)
     return value

@@ -16,6 +16,7 @@ from starlette.types import Receive
 from elbound.data.items import TensorItems
 from elbound.errors import ConfigError
 from elbound.scorer import Scorer
+from service.access.caller import caller_of
 from service.answer import Layout, answer_document
 from service.decode import JSON, decode_all, media_type_of, split_request
 from service.explaining import check_count, check_explains
@@ -24,7 +25,8 @@ from service.schemas import ErrorAnswer, ScoreAnswer
 from service.scoring import Answer, Terms, check_groups, score_items
 from service.state import State, state_of
 from service.streaming.accept import STREAMED, answer_form, pointing_to_streams
-from service.streaming.answer import Order, StreamedScore, check_streams
+from service.streaming.answer import StreamedScore
+from service.streaming.order import Order, check_streams
 
 INLINE_BYTES = 16_384
 """JSON up to this size is parsed on the event loop: a thread costs more than the parsing."""
@@ -132,6 +134,7 @@ async def score(request: Request) -> Response:
         check_explains(scorer)
     with pointing_to_streams():
         items = await _receive(request, state, scorer)
+    caller_of(request.scope).charge(items.n)
     if query.group is not None:
         items = items.in_group(query.group)
     if query.explain:

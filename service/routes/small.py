@@ -7,6 +7,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from elbound.errors import ElboundError
+from service.access.caller import caller_of
 from service.decode import JSON, Budget, Upload, decode_upload
 from service.errors import on_disconnect, on_elbound_error, on_unexpected_error
 from service.routes.score import (
@@ -102,6 +103,7 @@ class SmallJsonMiddleware:
         body = await _read(receive)
         with state.metrics.stage("decode"):
             items = decode_upload(Upload(body, JSON), scorer, state.settings, Budget.of(state.settings))
+        caller_of(scope).charge(items.n)
         if query.layout == "columns" or not answers_alone(scorer, terms, items):
             answer = await answer_items(state, scorer, items, terms, due, receive)
             with state.metrics.stage("postprocess"):

@@ -19,16 +19,17 @@ from torch import Tensor
 
 from elbound.calibration.calibration import ScoredItems
 from elbound.data.items import TensorItems
-from elbound.errors import ConfigError, ElboundError
-from elbound.scorer import Scorer
+from elbound.errors import ElboundError
+from service.access.caller import Caller, caller_of
 from service.answer import fixed_header, groups_document, summary_document
 from service.decode import join
 from service.errors import BREAK_OFF, CallerLeft, DeadlineExceeded, Overloaded
 from service.limits import body_too_large, check_encoding
-from service.scoring import Answer, Terms, none_scored
+from service.scoring import Answer, none_scored
 from service.state import State
 from service.streaming.feed import Feed, Unpacked
 from service.streaming.held import HeldResults
+from service.streaming.order import Order
 from service.streaming.pieces import Reader
 from service.streaming.writers import WRITERS
 
@@ -38,33 +39,6 @@ TOLD_ERRORS = 1_000
 
 T = TypeVar("T")
 logger = logging.getLogger("elbound")
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a request asks for; `due` is on the monotonic clock."""
-
-    scorer: Scorer
-    terms: Terms
-    form: str
-    group: str | None
-    due: float
-
-
-def check_streams(*, fdr: float | None, explain: bool, layout: str | None) -> None:
-    """Raise ConfigError for a parameter that a streamed answer does not have."""
-    for name, given, why in (
-        ("fdr", fdr is not None, "it is decided over all items together"),
-        ("explain", explain, "heat maps are not written piece by piece"),
-        ("layout", layout is not None, "it is the layout of JSON"),
-    ):
-        if given:
-            raise ConfigError(
-                f"{name} is not for a streamed answer: {why}; ask for JSON (Accept: application/json), which takes up "
-                "to max_rows items",
-                code=f"{name}_not_streamed",
-                where=name,
-            )
 
 
 @dataclass
@@ -103,16 +77,18 @@ class StreamedScore(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ElboundError, ClientDisconnect where nothing is answered yet."""
         with self.state.streams.admit():
-            work = Work(self.state, self.order, self.reader, self.encoding)
+            work = Work(self.state, self.order, self.reader, self.encoding, caller_of(scope))
             receiving = asyncio.create_task(work.receive(receive))
             scoring = asyncio.create_task(work.score())
+            watching = asyncio.create_task(work.end_with_its_key())
             try:
                 await self._answer(work, receiving, scope, send)
             finally:
                 work.feed.abort(CallerLeft("the caller left before the answer"))
-                receiving.cancel()
-                scoring.cancel()
-                await asyncio.wait({receiving, scoring})
+                tasks = {receiving, scoring, watching}
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
                 work.held.close()
 
     async def _answer(self, work: "Work", receiving: "asyncio.Task[None]", scope: Scope, send: Send) -> None:
@@ -120,6 +96,8 @@ class StreamedScore(Response):
         if not work.held.scored:
             raise await work.why_nothing()
         await _unless_left(work.received.wait(), receiving)
+        if refusal := work.caller.refusal:
+            raise refusal
         headers = [(b"content-type", self.order.form.encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         with contextlib.suppress(ClientDisconnect):  # nobody listens any more
@@ -130,17 +108,18 @@ class StreamedScore(Response):
         writer = WRITERS[self.order.form](fixed_header(self.order.scorer, self.order.terms))
         tally = Tally()
         stage = self.state.metrics.stage
-        while (piece := await _unless_left(work.held.take(), receiving)) is not None:
+        while not work.caller.refusal and (piece := await _unless_left(work.held.take(), receiving)) is not None:
             with stage("postprocess"):
                 answer = Answer(self.order.scorer, *piece, self.order.terms)
                 data = await asyncio.to_thread(writer.items, answer, tally.items)
                 tally.add(answer)
             await send({"type": "http.response.body", "body": data, "more_body": True})
-        if work.failure is None:
+        failure = work.caller.refusal or work.failure
+        if failure is None:
             data = writer.end(self._summary(tally, work.unseen))
             await send({"type": "http.response.body", "body": data})
             return
-        data = writer.fail(work.failure)
+        data = writer.fail(failure)
         await send({"type": "http.response.body", "body": data, "more_body": True})
         scope[BREAK_OFF]()
 
@@ -162,9 +141,10 @@ class StreamedScore(Response):
 class Work:
     """One upload: received, read and scored at the same time, each waiting for the other where it must."""
 
-    def __init__(self, state: State, order: Order, reader: Reader, encoding: str) -> None:
+    def __init__(self, state: State, order: Order, reader: Reader, encoding: str, caller: Caller) -> None:
         self.state = state
         self.order = order
+        self.caller = caller
         self.loop = asyncio.get_running_loop()
         self.feed = Feed(self.loop, max_bytes=reader.max_body_bytes)
         raw = Unpacked(self.feed, max_bytes=reader.max_opened_bytes) if encoding == "gzip" else self.feed
@@ -196,6 +176,13 @@ class Work:
         self.received.set()
         while (await receive())["type"] != "http.disconnect":
             await asyncio.sleep(0)
+
+    async def end_with_its_key(self) -> None:
+        """Stop reading and scoring once the key is withdrawn, which ends the answer, begun or not."""
+        await self.caller.key.withdrawn.wait()
+        if refusal := self.caller.refusal:
+            self.feed.abort(refusal)
+        self.received.set()
 
     async def score(self) -> None:
         """Score piece after piece; while one is scored, the next is read. What goes wrong is kept in `failure`."""
@@ -236,6 +223,8 @@ class Work:
         scorer, metrics = self.order.scorer, self.state.metrics
         if self.order.group is not None:
             items = items.in_group(self.order.group)
+        await self.caller.until_solvent(self.order.due)
+        self.caller.charge(items.n)
         metrics.observe_upload(scorer, items)
         self.unseen += items.unseen
         parts, start = [], 0

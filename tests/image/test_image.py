@@ -66,7 +66,7 @@ def test_a_folder_of_bundles_is_mounted(image, bundle):
 
 
 def test_a_missing_bundle_is_one_line(image):
-    done = image.run()
+    done = image.run(options=("-e", "ELBOUND_INSECURE=1"))
     assert done.returncode == 1
     assert "error: /bundles/model is not a bundle" in done.stderr
     assert "Traceback" not in done.stderr
@@ -107,17 +107,28 @@ def test_the_health_check_tells_a_server_from_none(server, image):
 
 
 def test_settings_move_the_server_and_its_health_check(image, bundle):
-    with image.serve(bundle, "-e", "ELBOUND_PORT=9000", port=9000) as container:
+    with image.serve(bundle, "-e", "ELBOUND_PORT=9000", "-e", "ELBOUND_INSECURE=1", port=9000) as container:
         assert container.exec(*image.health_check).returncode == 0
 
 
-def test_with_a_key_a_request_needs_it(image, bundle, items):
-    with image.serve(bundle, "-e", "ELBOUND_API_KEY=opensesame") as container:
+def test_without_keys_it_does_not_serve_everybody(image, bundle):
+    done = image.run(options=("-v", f"{bundle}:/bundles/model:ro,z"))
+    assert done.returncode == 1
+    assert "without keys the server listens on loopback only" in done.stderr
+
+
+def test_with_a_key_a_request_needs_it(image, bundle, items, tmp_path):
+    tmp_path.chmod(0o777)  # the container's user is nobody here
+    mounted = ("-v", f"{tmp_path}:/secrets:z", "-e", "ELBOUND_API_KEYS_FILE=/secrets/keys.json")
+    made = image.run("keys", "new", "--name", "me", "--scope", "score", options=mounted)
+    assert made.returncode == 0, made.stdout + made.stderr
+    key = made.stdout.strip()
+    with image.serve(bundle, *mounted) as container:
         refused = post_rows(container.url, items)
         assert refused.status_code == 401
         assert refused.json()["error"]["where"] == "authorization"
         assert post_rows(container.url, items, headers={"Authorization": "Bearer wrong"}).status_code == 401
-        assert post_rows(container.url, items, headers={"Authorization": "Bearer opensesame"}).status_code == 200
+        assert post_rows(container.url, items, headers={"Authorization": f"Bearer {key}"}).status_code == 200
 
 
 def test_a_stopping_server_finishes_what_it_accepted(image, bundle, items):

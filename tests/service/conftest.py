@@ -1,5 +1,6 @@
 """A real server for real requests: `elbound serve` as a process, on a port of its own."""
 
+import hashlib
 import re
 import signal
 import time
@@ -7,11 +8,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
 
 from tests.forked import ENVIRON, Forked
 
 START_TIMEOUT_S = 60
+
+
+CALLER = ("score", "read")
+
+
+def write_keys(path: Path, **keys: dict[str, object]) -> Path:
+    """A key file in which each key is its own name, replaced as a whole; a caller's scopes unless told otherwise."""
+    entries = [
+        {"name": key, "sha256": hashlib.sha256(key.encode()).hexdigest(), "scopes": CALLER, **facts}
+        for key, facts in keys.items()
+    ]
+    beside = path.with_suffix(".new")
+    beside.write_bytes(orjson.dumps({"keys": entries}))
+    beside.replace(path)
+    return path
 
 
 class Server:
@@ -28,7 +45,7 @@ class Server:
     def _wait(self) -> str:
         until = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < until:
-            found = re.search(r"listening on (http://\S+)", self.log.read_text())
+            found = re.search(r"listening on (http://[^\s\"]+)", self.log.read_text())
             if found:
                 try:
                     if httpx.get(f"{found[1]}/readyz").status_code == 200:
@@ -54,6 +71,16 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def key_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Write a file of keys, by default to a place of its own; see `write_keys`."""
+
+    def write(path: Path | None = None, **keys: dict[str, object]) -> Path:
+        return write_keys(path or tmp_path_factory.mktemp("keys") / "keys.json", **keys)
+
+    return write
 
 
 @pytest.fixture(scope="session")

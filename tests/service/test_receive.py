@@ -27,7 +27,7 @@ LIMITS = {
 SLACK_S = 1.5
 """A deadline strikes two sweeps late at most; the rest is for a busy machine."""
 ROW = b"[[1,2,3]]"
-HEAD = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -40,8 +40,9 @@ def strict(start, numeric_bundle: Path):  # type: ignore[no-untyped-def]
 
 
 @pytest.fixture(scope="module")
-def keyed(start, numeric_bundle: Path):  # type: ignore[no-untyped-def]
-    return start(numeric_bundle, **{**LIMITS, "api_key": "k", "max_drain_bytes": 1_000_000, "max_connections": 10})
+def keyed(start, key_file, numeric_bundle: Path):  # type: ignore[no-untyped-def]
+    limits = {**LIMITS, "max_drain_bytes": 1_000_000, "max_connections": 10}
+    return start(numeric_bundle, api_keys_file=key_file(k={}), **limits)
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +124,7 @@ def test_silence_after_an_answer_is_ended_without_a_word(strict) -> None:
 
 
 def test_who_reads_nothing_of_an_answer_is_cut_off_and_who_reads_slowly_is_not(strict) -> None:
-    ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 300  # some 10 MB, more than the kernel holds
+    ask = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 300  # some 10 MB, more than the kernel holds
     with connect(strict) as deaf, connect(strict) as slow:
         for one in (deaf, slow):
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
@@ -171,7 +172,7 @@ def test_connections_are_kept_over_pauses_and_pipelined_requests_answered_in_ord
     assert connection.sock is first
     connection.close()
     score = HEAD + b"Content-Length: %d\r\n\r\n" % len(ROW) + ROW
-    lost = b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
+    lost = b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with connect(strict) as raw:
         raw.sendall(score + GET + lost + score + GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         statuses = re.findall(rb"HTTP/1.1 (\d+)|\"(n_calibration|status|not_found)\"", read_to_end(raw))

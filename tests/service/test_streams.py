@@ -24,7 +24,7 @@ from tests.conftest import fit_table, mixed_table
 
 JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"
 ARROW, PARQUET, NPY = "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet", "application/x-npy"
-HOST = "POST /score?model=numbers HTTP/1.1\r\nHost: x\r\n"
+HOST = "POST /score?model=numbers HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,64 @@
+"""Who is behind a request, for as long as it lasts."""
+
+import asyncio
+import contextlib
+import time
+
+from starlette.types import Scope
+
+from service.access.keys import ApiKey
+from service.errors import DeadlineExceeded, Unauthorized
+
+CALLER = "elbound.caller"
+"""Where the scope of an admitted request has its caller."""
+FIRST_ROW = 1
+"""Charged at the door, so that a body that cannot be read is not free."""
+WAIT_S = 1.0
+"""A stream that is slowed down looks again so often: its quota may have been changed."""
+
+
+class Caller:
+    """One request of a key. Whoever scores charges the rows; the first was charged at the door."""
+
+    __slots__ = ("_paid_rows", "key")
+
+    def __init__(self, key: ApiKey) -> None:
+        self.key = key
+        self._paid_rows = 0
+
+    def admit(self) -> None:
+        """Charge the first row."""
+        self.key.quota.charge(FIRST_ROW)
+        self._paid_rows = FIRST_ROW
+
+    def charge(self, rows: int) -> None:
+        """Take `rows` more from the key's quota; called once all are counted, or piece by piece."""
+        self.key.quota.charge(max(0, rows - self._paid_rows))
+        self._paid_rows = max(0, self._paid_rows - rows)
+
+    @property
+    def refusal(self) -> Unauthorized | None:
+        """Why the request must end, once its key was revoked or lost a scope."""
+        if not self.key.withdrawn.is_set():
+            return None
+        return Unauthorized(f"the key {self.key.name!r} was withdrawn", code="key_revoked", where="authorization")
+
+    async def until_solvent(self, due: float) -> None:
+        """Wait until the key is out of debt. Raises Unauthorized once it is revoked, DeadlineExceeded.
+
+        `due` is on the monotonic clock; where the debt lasts longer than that, nobody waits.
+        """
+        while (seconds := self.key.quota.debt_s) > 0:
+            if refusal := self.refusal:
+                raise refusal
+            if time.monotonic() + seconds > due:
+                raise DeadlineExceeded(f"the key {self.key.name!r} is in debt until after the deadline")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.key.withdrawn.wait(), min(seconds, WAIT_S))
+
+
+def caller_of(scope: Scope) -> Caller:
+    """The caller of an admitted request."""
+    caller = scope[CALLER]
+    assert isinstance(caller, Caller)
+    return caller

@@ -1,0 +1,72 @@
+"""Which route wants which scope: one table."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fastapi.routing import iter_route_contexts
+from starlette.routing import BaseRoute, compile_path
+
+Access = Literal["open", "score", "read", "admin"]
+
+ROUTES: dict[str, Access] = {
+    "GET /healthz": "open",
+    "GET /readyz": "open",
+    "POST /score": "score",
+    "GET /metrics": "read",
+    "GET /models": "read",
+    "GET /models/{name}": "read",
+    "GET /models/{name}/drift": "read",
+    "GET /openapi.json": "read",
+}
+"""Method and template; HEAD goes with GET. `open` wants no key, and `score` takes from the key's quota."""
+
+
+@dataclass(frozen=True)
+class KnownRoute:
+    """A row of the table; `path` is the template, which metrics and logs name."""
+
+    path: str
+    access: Access
+
+
+class RouteTable:
+    """Finds the row of a request, by the patterns by which Starlette routes."""
+
+    def __init__(self, routes: Mapping[str, Access]) -> None:
+        self.fixed: dict[tuple[str, str], KnownRoute] = {}
+        self.patterns: list[tuple[str, re.Pattern[str], KnownRoute]] = []
+        for row, access in routes.items():
+            method, path = row.split(" ")
+            found = KnownRoute(path, access)
+            if "{" in path:
+                self.patterns.append((method, compile_path(path)[0], found))
+            else:
+                self.fixed[method, path] = found
+
+    def find(self, method: str, path: str) -> KnownRoute | None:
+        """The row, or None for what no route answers."""
+        method = "GET" if method == "HEAD" else method
+        found = self.fixed.get((method, path))
+        if found is None:
+            for wanted, pattern, candidate in self.patterns:
+                if wanted == method and pattern.match(path):
+                    return candidate
+        return found
+
+
+def rows_of(routes: Sequence[BaseRoute]) -> set[str]:
+    """Method and template of each of an application's routes, as a table for them has it."""
+    return {
+        f"{'GET' if method == 'HEAD' else method} {context.path}"
+        for context in iter_route_contexts(routes)
+        for method in (context.methods or {"GET"})
+    }
+
+
+def check_listed(routes: Sequence[BaseRoute]) -> None:
+    """A route that nobody gave a scope stops the start. Raises LookupError that names it."""
+    missing = rows_of(routes) - set(ROUTES)
+    if missing:
+        raise LookupError(f"routes without a row in service.access.routes.ROUTES: {', '.join(sorted(missing))}")
