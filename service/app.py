@@ -25,7 +25,7 @@ from service.drift import DriftMonitor
 from service.errors import on_disconnect, on_elbound_error, on_http_error, on_unexpected_error
 from service.examples import request_body
 from service.metrics import Metrics, MetricsMiddleware
-from service.routes import drift, health, models, score
+from service.routes import drift, health, models, score, v2, v2_repository
 from service.routes.small import SmallJsonMiddleware
 from service.settings import Settings
 from service.state import State
@@ -71,7 +71,7 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> FastAPI:
         },
     )
     app.state.elbound = state
-    for part in (score, models, drift, health):
+    for part in (score, models, drift, health, v2, v2_repository):
         app.include_router(part.router)
     _document(app, state)
     return app

@@ -158,10 +158,14 @@ REFUSED = "elbound.refused"
 BREAK_OFF = "elbound.break_off"
 """Where the scope of a request has the call that ends its connection within an answer."""
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+V2 = "/v2"
+"""The root of the Open Inference Protocol's routes."""
 
 
-def error_body(code: str, message: str, where: str | None = None) -> dict[str, object]:
-    """The one error shape."""
+def error_body(code: str, message: str, where: str | None = None, *, path: str = "") -> dict[str, object]:
+    """The one error shape; for a `path` below `V2` that of the Open Inference Protocol."""
+    if path == V2 or path.startswith(f"{V2}/"):
+        return {"error": message}
     return {"error": {"code": code, "message": message, "where": where}}
 
 
@@ -169,10 +173,10 @@ def error_response(status: int, body: Mapping[str, object], headers: Mapping[str
     return Response(orjson.dumps(body), status, headers, media_type="application/json")
 
 
-def answer_of(error: ElboundError) -> Response:
-    """An error of the library or the service, by the table; the nearest base class decides."""
+def answer_of(error: ElboundError, path: str = "") -> Response:
+    """An error of the library or the service for a request of `path`, by the table; the nearest base class decides."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    body = error_body(error.code, error.message, error.where)
+    body = error_body(error.code, error.message, error.where, path=path)
     headers = {}
     if isinstance(error, NoItemScored):
         body["items"] = error.items
@@ -183,16 +187,17 @@ def answer_of(error: ElboundError) -> Response:
     return error_response(status, body, headers)
 
 
-async def on_elbound_error(_: Request, error: Exception) -> Response:
+async def on_elbound_error(request: Request, error: Exception) -> Response:
     """What went wrong with a request, in the one shape."""
     assert isinstance(error, ElboundError)
-    return answer_of(error)
+    return answer_of(error, request.scope["path"])
 
 
-async def on_http_error(_: Request, error: Exception) -> Response:
+async def on_http_error(request: Request, error: Exception) -> Response:
     """Unknown routes and methods in the same shape."""
     assert isinstance(error, HTTPException)
-    body = error_body(HTTP_CODES.get(error.status_code, "http_error"), str(error.detail))
+    code = HTTP_CODES.get(error.status_code, "http_error")
+    body = error_body(code, str(error.detail), path=request.scope["path"])
     return error_response(error.status_code, body, error.headers)
 
 
@@ -204,9 +209,11 @@ async def on_disconnect(request: Request, _: Exception) -> Response:
     refused = request.scope.get(REFUSED)
     if refused is not None:
         return answer_of(refused)
-    return error_response(400, error_body("client_disconnected", "the body ended before its announced length"))
+    body = error_body("client_disconnected", "the body ended before its announced length", path=request.scope["path"])
+    return error_response(400, body)
 
 
-async def on_unexpected_error(_: Request, __: Exception) -> Response:
+async def on_unexpected_error(request: Request, _: Exception) -> Response:
     """A fault of ours: logged with its traceback by the server, told without it."""
-    return error_response(500, error_body("internal_error", "the server failed; its log has the reason"))
+    body = error_body("internal_error", "the server failed; its log has the reason", path=request.scope["path"])
+    return error_response(500, body)

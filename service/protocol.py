@@ -231,7 +231,7 @@ class ReceivingProtocol(BoundedProtocol):
         if self.running.response_started:
             self.transport.abort()
         else:
-            self._write(error)
+            self._write(error, self.running.scope["path"])
 
     def _break_off(self) -> None:
         """End the connection within an answer, so that the caller sees that it is not whole."""
@@ -240,11 +240,11 @@ class ReceivingProtocol(BoundedProtocol):
         self.cycle_transport.close()
 
     def _farewell(self, error: ElboundError) -> None:
-        self._write(error)
+        self._write(error, self.url.decode("latin-1").partition("?")[0] if self.messages else "")
         self.reception.on_refused(answer_of(error).status_code)
 
-    def _write(self, error: ElboundError) -> None:
-        answer = answer_of(error)
+    def _write(self, error: ElboundError, path: str) -> None:
+        answer = answer_of(error, path)
         headers = [*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")]
         lines = [b"%b: %b\r\n" % header for header in headers]
         self.transport.write(b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n", bytes(answer.body)]))
