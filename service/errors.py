@@ -162,9 +162,14 @@ V2 = "/v2"
 """The root of the Open Inference Protocol's routes."""
 
 
+def is_v2(path: str) -> bool:
+    """Whether a request of `path` speaks the Open Inference Protocol."""
+    return path == V2 or path.startswith(f"{V2}/")
+
+
 def error_body(code: str, message: str, where: str | None = None, *, path: str = "") -> dict[str, object]:
-    """The one error shape; for a `path` below `V2` that of the Open Inference Protocol."""
-    if path == V2 or path.startswith(f"{V2}/"):
+    """The one error shape; that of the Open Inference Protocol for a `path` of its own."""
+    if is_v2(path):
         return {"error": message}
     return {"error": {"code": code, "message": message, "where": where}}
 
@@ -178,7 +183,7 @@ def answer_of(error: ElboundError, path: str = "") -> Response:
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     body = error_body(error.code, error.message, error.where, path=path)
     headers = {}
-    if isinstance(error, NoItemScored):
+    if isinstance(error, NoItemScored) and not is_v2(path):
         body["items"] = error.items
     if isinstance(error, Overloaded):
         headers["retry-after"] = str(error.retry_after_s)

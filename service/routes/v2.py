@@ -175,7 +175,7 @@ def _metadata(scorer: Scorer) -> Response:
             "name": scorer.name,
             "versions": [scorer.version],
             "platform": PLATFORM,
-            "inputs": [_tensor(facts) for facts in inputs_of(scorer)],
+            "inputs": [_tensor(facts) for facts in inputs_of(scorer.schema)],
             "outputs": [_tensor(facts) for facts in outputs_of(scorer)],
         }
     )

@@ -33,9 +33,8 @@ class TensorFacts:
     shape: tuple[int, ...]
 
 
-def inputs_of(scorer: Scorer) -> list[TensorFacts]:
+def inputs_of(schema: TableSchema | ImageSchema) -> list[TensorFacts]:
     """The inputs that a model's metadata name: one tensor, or one for each column of a table that needs types."""
-    schema = scorer.schema
     if isinstance(schema, ImageSchema):
         datatype = "UINT8" if schema.bits == 8 else "UINT16"
         return [TensorFacts(IMAGES, datatype, (-1, schema.height, schema.width, schema.channels))]
@@ -62,7 +61,7 @@ def items_of(inputs: Sequence[Tensor], scorer: Scorer, settings: Settings, limit
     for tensor in inputs:
         if tensor.values.shape not in ((n,), (n, 1)):
             raise SchemaError(
-                f"input {tensor.name[:100]!r} must have the shape ({n},) or ({n}, 1) as one column among others. "
+                f"{tensor.label} must have the shape ({n},) or ({n}, 1) as one column among others. "
                 f"Got {tensor.values.shape} instead",
                 where=tensor.name,
             )
@@ -101,7 +100,7 @@ def _column(tensor: Tensor) -> pa.ChunkedArray:
             texts.append(cell.decode() if isinstance(cell, bytes) else cell)
         except UnicodeDecodeError as error:
             raise DecodeError(
-                f"input {tensor.name!r}, row {row:,} is not UTF-8", code="tensor_invalid", where=tensor.name
+                f"{tensor.label}, row {row:,} is not UTF-8", code="tensor_invalid", where=tensor.name
             ) from error
     return list_to_arrow(texts)
 
@@ -131,7 +130,7 @@ def _file(tensor: Tensor, i: int, cell: bytes | str | None) -> bytes:
         return base64.b64decode(cell, validate=True)
     except (binascii.Error, ValueError) as error:
         raise DecodeError(
-            f"input {tensor.name!r}, item {i:,} must be an image file in base64",
+            f"{tensor.label}, item {i:,} must be an image file in base64",
             code="tensor_invalid",
             where=tensor.name,
         ) from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from elbound.data.formats import TableLimits, load_json
 from elbound.data.schema import doubled_names, list_names
 from elbound.errors import DecodeError
-from service.v2.tensors import DATATYPES, MAX_RANK, Announced, Tensor
+from service.v2.tensors import DATATYPES, MAX_RANK, MAX_SHOWN, Announced, Tensor, label_of
 
 HEADER_LENGTH = "inference-header-content-length"
 """The header that says how many bytes of a body are JSON where binary tensors follow."""
@@ -80,7 +80,7 @@ def _input(found: object, raw: memoryview, limits: TableLimits) -> tuple[Tensor,
     """An input, and how many of the `raw` bytes are its own."""
     document = _object(found, "an input")
     name = _text(document, "name", "an input")
-    where = f"input {name[:100]!r}"
+    where = label_of(name)
     datatype = _text(document, "datatype", where)
     if datatype not in DATATYPES:
         raise _invalid(f"{where} has datatype {datatype[:40]!r}; known are {', '.join(DATATYPES)}", "datatype")
@@ -104,7 +104,7 @@ def _input(found: object, raw: memoryview, limits: TableLimits) -> tuple[Tensor,
 def _output(found: object, binary: bool) -> WantedOutput:
     document = _object(found, "an output")
     name = _text(document, "name", "an output")
-    where = f"output {name[:100]!r}"
+    where = f"output {name[:MAX_SHOWN]!r}"
     parameters = _parameters(document, where)
     return WantedOutput(name, _flag(parameters, "binary_data", where) if "binary_data" in parameters else binary)
 

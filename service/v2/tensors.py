@@ -28,19 +28,22 @@ IN_JSON: dict[str, tuple[str, set[type]]] = {
 LENGTH_BYTES = 4
 """Each element of BYTES comes after its length, a little-endian uint32."""
 MAX_RANK = 4
+MAX_SHOWN = 100
+"""Characters of a caller's name that an error repeats."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One input. `values` has the shape that was announced; of BYTES it holds `str`, `bytes` or None.
-
-    `as_text` says that BYTES came in JSON, where they are text.
-    """
+    """One input. `values` has the shape that was announced; of BYTES it holds `bytes`, or from JSON `str` and None."""
 
     name: str
     datatype: str
     values: np.ndarray
-    as_text: bool = False
+
+    @property
+    def label(self) -> str:
+        """What an error calls it."""
+        return label_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Announced:
         if self.datatype == BYTES:
             if kinds - {str}:
                 raise self._broken(f"must hold strings. Got {_shown(kinds, {str})}")
-            return Tensor(self.name, BYTES, _objects(cells).reshape(self.shape), as_text=True)
+            return Tensor(self.name, BYTES, _objects(cells).reshape(self.shape))
         dtype = np.dtype(np.float32) if self.datatype == BF16 else NUMBERS[self.datatype]
         wanted, allowed = IN_JSON[dtype.kind]
         if kinds - allowed:
@@ -127,7 +130,12 @@ class Announced:
         return elements
 
     def _broken(self, what: str) -> DecodeError:
-        return DecodeError(f"input {self.name!r} {what}", code="tensor_invalid", where=self.name)
+        return DecodeError(f"{label_of(self.name)} {what}", code="tensor_invalid", where=self.name)
+
+
+def label_of(name: str) -> str:
+    """What an error calls the input called `name`, which may be of any length."""
+    return f"input {name[:MAX_SHOWN]!r}"
 
 
 def _objects(cells: Sequence[object]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The Open Inference Protocol over real HTTP: metadata, tensors in every form, refusals in its own shape."""
 
+import asyncio
 import base64
 import gzip
 import json
@@ -14,9 +15,17 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.requests import Request
 
 from elbound import __version__
+from elbound.errors import ElboundError
 from elbound.scorer import Scorer
+from service.errors import STATUS, NoItemScored, answer_of, on_disconnect, on_unexpected_error
+from service.scoring import Answer, Terms
+from service.v2.compression import answer_encoding
+from service.v2.items import TensorFacts, inputs_of
+from service.v2.outputs import encode_answer
+from service.v2.requests import WantedOutput
 from tests.service.conftest import Server
 from tests.service.test_score import picture
 
@@ -415,7 +424,7 @@ REQUESTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     document=REQUESTS, raw=st.binary(max_size=40), cut=st.integers(0, 30), model=st.sampled_from(["rows", "numbers"])
 )
@@ -425,3 +434,50 @@ def test_no_request_is_a_fault_of_ours(server: Server, document: object, raw: by
     if response.status_code != 200:
         assert response.status_code in (400, 413, 422)
         error(response, response.status_code)
+
+
+@pytest.mark.parametrize("kind", STATUS, ids=lambda kind: kind.__name__)
+def test_every_error_of_ours_has_the_shape_of_the_protocol(kind: type[ElboundError]) -> None:
+    facts = {"where": None, "items": []} if kind is NoItemScored else {}
+    error_ = kind("what went wrong", **facts)
+    plain, shaped = answer_of(error_), answer_of(error_, "/v2/models/rows/infer")
+    assert orjson.loads(shaped.body) == {"error": "what went wrong"}
+    assert shaped.status_code == plain.status_code
+    assert shaped.headers.keys() == plain.headers.keys()
+
+
+def test_a_fault_of_ours_is_told_in_the_shape_of_the_protocol() -> None:
+    request = Request({"type": "http", "path": "/v2"})
+    for answer in (on_unexpected_error(request, ValueError()), on_disconnect(request, ValueError())):
+        document = orjson.loads(asyncio.run(answer).body)
+        assert isinstance(document["error"], str)
+
+
+def test_a_threshold_that_does_not_resolve_is_infinite(numeric_scorer: Scorer) -> None:
+    items = numeric_scorer.to_tensor(np.ones((2, 3)))
+    answer = Answer(numeric_scorer, items, numeric_scorer.score_items(items), Terms(1e-6))
+    encoded = encode_answer(
+        answer, [WantedOutput("threshold", binary=False), WantedOutput("is_outlier", binary=False)], None
+    )
+    assert [one["data"] for one in orjson.loads(encoded.body)["outputs"]] == [[None, None], [False, False]]
+    encoded = encode_answer(answer, [WantedOutput("threshold", binary=True)], None)
+    assert np.isposinf(np.frombuffer(encoded.body[encoded.header_length :])).all()
+
+
+def test_a_column_that_only_groups_is_an_input_more(numeric_scorer: Scorer) -> None:
+    schema = numeric_scorer.schema.model_copy(update={"group_by": "line"})
+    assert [facts.name for facts in inputs_of(schema)] == ["a", "b", "c", "line"]
+    assert {facts.shape for facts in inputs_of(schema)} == {(-1,)}
+    feature = numeric_scorer.schema.model_copy(update={"group_by": "c"})
+    assert inputs_of(feature) == inputs_of(numeric_scorer.schema) == [TensorFacts("input", "FP64", (-1, 3))]
+
+
+@pytest.mark.parametrize(
+    ("asked", "encoding"),
+    [
+        (None, None), ("", None), ("br", None), ("gzip", "gzip"), ("deflate, GZIP;q=0.5", "gzip"),
+        ("gzip;q=0, deflate", "deflate"), ("deflate", "deflate"), ("gzip; q = 0.000", None), ("identity, *", None),
+    ],
+)  # fmt: skip
+def test_an_answer_is_compressed_as_it_is_asked_for(asked: str | None, encoding: str | None) -> None:
+    assert answer_encoding(asked) == encoding
