@@ -1,6 +1,7 @@
 """Tensors of the Open Inference Protocol: datatypes, and data as JSON or as bytes."""
 
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,8 +26,8 @@ IN_JSON: dict[str, tuple[str, set[type]]] = {
     "f": ("numbers", {int, float}),
 }
 """By kind of dtype: what its data are in JSON."""
-LENGTH_BYTES = 4
-"""Each element of BYTES comes after its length, a little-endian uint32."""
+LENGTH = struct.Struct("<I")
+"""What each element of BYTES comes after."""
 MAX_RANK = 4
 MAX_SHOWN = 100
 """Characters of a caller's name that an error repeats."""
@@ -87,7 +88,7 @@ class Announced:
     def from_binary(self, data: memoryview) -> Tensor:
         """The tensor of raw little-endian `data` in row-major order. Raises DecodeError."""
         if self.datatype == BYTES:
-            return Tensor(self.name, BYTES, _objects(self._elements(data)).reshape(self.shape))
+            return Tensor(self.name, BYTES, _objects(self._elements(bytes(data))).reshape(self.shape))
         if len(data) != self.binary_bytes:
             raise self._broken(f"of shape {self.shape} has {self.binary_bytes:,} bytes. Got {len(data):,} instead")
         values = np.frombuffer(data, np.uint8 if self.datatype == "BOOL" else NUMBERS[self.datatype])
@@ -112,20 +113,20 @@ class Announced:
             raise self._broken(f"of shape {self.shape} has {self.size:,} elements. Got {len(flat):,} instead")
         return flat
 
-    def _elements(self, data: memoryview) -> list[bytes]:
+    def _elements(self, data: bytes) -> list[bytes]:
         elements: list[bytes] = []
-        start = 0
-        while start < len(data):
-            stop = start + LENGTH_BYTES
-            stop += int.from_bytes(data[start:stop], "little")
-            if start + LENGTH_BYTES > len(data) or stop > len(data) or len(elements) == self.size:
+        start, end = 0, len(data)
+        while start + LENGTH.size <= end and len(elements) < self.size:
+            begin = start + LENGTH.size
+            stop = begin + LENGTH.unpack_from(data, start)[0]
+            if stop > end:
                 break
-            elements.append(bytes(data[start + LENGTH_BYTES : stop]))
+            elements.append(data[begin:stop])
             start = stop
-        if start < len(data) or len(elements) != self.size:
+        if start < end or len(elements) < self.size:
             raise self._broken(
-                f"of shape {self.shape} must be {self.size:,} elements, each after its length in {LENGTH_BYTES} bytes. "
-                f"Got {len(data):,} bytes that hold {len(elements):,} of them"
+                f"of shape {self.shape} must be {self.size:,} elements, each after its length in {LENGTH.size} bytes. "
+                f"Got {end:,} bytes that hold {len(elements):,} of them"
             )
         return elements
 
