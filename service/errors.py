@@ -102,6 +102,12 @@ class ModelRequired(ElboundError):
     default_code = "model_required"
 
 
+class StoreMissing(ElboundError):
+    """Models can be neither loaded nor unloaded: the server has no store of them."""
+
+    default_code = "store_missing"
+
+
 class Unauthorized(ElboundError):
     """The key is missing or wrong."""
 
@@ -148,6 +154,7 @@ STATUS: dict[type[ElboundError], int] = {
     DeviceFault: 503,
     ModelNotFound: 404,
     ModelRequired: 400,
+    StoreMissing: 409,
     Unauthorized: 401,
     NoItemScored: 422,
     ElboundError: 500,

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 
 from elbound.data.formats import load_json
 from elbound.errors import ConfigError, DecodeError
-from service.errors import V2
+from service.errors import V2, StoreMissing
 from service.limits import content_encoding, expand, read_body
 from service.state import State, state_of
 from service.v2.schemas import INDEX_BODY, REPOSITORY_BODY, V2Error, V2IndexEntry
@@ -15,7 +15,8 @@ MAX_BODY_BYTES = 16_384
 """What these routes want to be told is short; a body that carries a model is not read."""
 HARMLESS = {"unload_dependents": False}
 """What Triton's clients send with every unload, and what it asks for here: nothing."""
-FAILED: dict[int | str, dict[str, object]] = {400: {"model": V2Error}}
+FAILED: dict[int | str, dict[str, object]] = {status: {"model": V2Error} for status in (400, 401, 413, 415)}
+NOT_CHANGED = FAILED | {status: {"model": V2Error} for status in (404, 409)}
 
 router = APIRouter(tags=["Open Inference Protocol v2"])
 
@@ -45,7 +46,7 @@ async def index(request: Request) -> Response:
 
 
 @router.post(
-    f"{REPOSITORY}/models/{{name}}/load", responses=FAILED, openapi_extra={"requestBody": REPOSITORY_BODY},
+    f"{REPOSITORY}/models/{{name}}/load", responses=NOT_CHANGED, openapi_extra={"requestBody": REPOSITORY_BODY},
     summary="Load a model",
 )  # fmt: skip
 async def load(request: Request, name: str) -> Response:
@@ -54,7 +55,7 @@ async def load(request: Request, name: str) -> Response:
 
 
 @router.post(
-    f"{REPOSITORY}/models/{{name}}/unload", responses=FAILED, openapi_extra={"requestBody": REPOSITORY_BODY},
+    f"{REPOSITORY}/models/{{name}}/unload", responses=NOT_CHANGED, openapi_extra={"requestBody": REPOSITORY_BODY},
     summary="Unload a model",
 )  # fmt: skip
 async def unload(request: Request, name: str) -> Response:
@@ -63,12 +64,11 @@ async def unload(request: Request, name: str) -> Response:
 
 
 async def change_repository(state: State, name: str, *, loaded: bool) -> None:
-    """Load or unload the model called `name`. Raises ConfigError: a server of single bundles has no store."""
+    """Load or unload the model called `name`. Raises StoreMissing: a server of single bundles has none."""
     state.registry.get(name)
-    raise ConfigError(
+    raise StoreMissing(
         f"this server has no store of models to {'load from' if loaded else 'unload'}: it serves the bundles that it "
         "was started with",
-        code="store_missing",
         where="name",
     )
 

@@ -127,6 +127,11 @@ INFER_HEADERS: list[dict[str, object]] = [
 INDEX_BODY: dict[str, object] = {
     "content": {"application/json": {"schema": {"type": "object", "properties": {"ready": {"type": "boolean"}}}}},
 }
+_NO_PARAMETERS = {
+    "type": "object",
+    "properties": {"unload_dependents": {"const": False}},
+    "additionalProperties": False,
+}
 REPOSITORY_BODY: dict[str, object] = {
-    "content": {"application/json": {"schema": {"type": "object", "properties": {"parameters": _PARAMETERS}}}},
+    "content": {"application/json": {"schema": {"type": "object", "properties": {"parameters": _NO_PARAMETERS}}}},
 }

@@ -73,7 +73,7 @@ def test_tritons_clients_score(url: str, rows, expected, table_scorer: Scorer) -
     assert found["index"] == [{"name": "rows", "version": table_scorer.version, "state": "READY", "reason": ""}]
     load, unload, unknown, version = found["errors"]  # type: ignore[misc]
     assert load.startswith("400 load and unload take no parameters")
-    assert unload.startswith("400 this server has no store")
+    assert unload.startswith("409 this server has no store")
     assert unknown.startswith("404 there is no model 'nothing'")
     assert version.startswith("404 rows has no version '1'")
     assert (found["id True"], found["id False"]) == ("7", "7")

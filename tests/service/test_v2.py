@@ -400,8 +400,8 @@ def test_the_repository_lists_models_and_takes_no_parameters(server: Server, tab
     for parameters in ({"config": "{}"}, {"file:1/model.bin": "AA=="}, {"config": None}, [1]):
         for action in ("load", "unload"):
             assert "take no parameters" in error(post(f"models/rows/{action}", {"parameters": parameters}), 400)
-    assert "no store" in error(post("models/rows/load", {}), 400)
-    assert "no store" in error(post("models/rows/unload", {"parameters": {"unload_dependents": False}}), 400)
+    assert "no store" in error(post("models/rows/load", {}), 409)
+    assert "no store" in error(post("models/rows/unload", {"parameters": {"unload_dependents": False}}), 409)
     error(post("models/x/load"), 404)
     error(post("models/rows/load", {"parameters": {"file:a": "A" * 20_000}}), 413)
 
