@@ -10,7 +10,7 @@ BIN = $(VENV)/bin
 PEERS = $(patsubst %,.peers/%/.ready,litserve mlserver bentoml)
 READY = $(VENV)/.ready
 
-.PHONY: demo test check serve bench bench-serving bench-peers bench-detection pictures image-test clean
+.PHONY: demo test test-clients check serve bench bench-serving bench-peers bench-detection pictures image-test clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -30,6 +30,14 @@ demo: $(READY)  ## train on real data, serve, upload, judge; KEEP=1 leaves the s
 
 test: $(READY)  ## every test; ELBOUND_DATA=DIR adds those on real data sets
 	$(BIN)/python -m pytest $(ARGS)
+
+.clients/.ready: tests/clients/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+test-clients: $(READY) .clients/.ready  ## the clients of Triton and KServe, in an environment of their own, against a server
+	$(BIN)/python -m pytest tests/clients $(ARGS)
 
 check: $(READY)  ## lint, format, types, Dockerfile
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ from service.errors import on_disconnect, on_elbound_error, on_http_error, on_un
 from service.examples import request_body
 from service.logs import RequestLog
 from service.metrics import Metrics, MetricsMiddleware
-from service.routes import drift, health, models, score
+from service.routes import drift, health, models, score, v2, v2_repository
 from service.routes.small import SmallJsonMiddleware
 from service.settings import Settings
 from service.state import State
@@ -90,7 +90,7 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> Service:
     admitted = AccessMiddleware(SmallJsonMiddleware(app.front, state=state), door=door, routes=table)
     app.front = MetricsMiddleware(admitted, metrics=metrics, log=RequestLog(settings.log_requests_percent))
     app.state.elbound = state
-    for part in (score, models, drift, health):
+    for part in (score, models, drift, health, v2, v2_repository):
         app.include_router(part.router)
     check_listed(app.routes)
     _document(app, state, table)

@@ -102,6 +102,12 @@ class ModelRequired(ElboundError):
     default_code = "model_required"
 
 
+class StoreMissing(ElboundError):
+    """Models can be neither loaded nor unloaded: the server has no store of them."""
+
+    default_code = "store_missing"
+
+
 class Unauthorized(ElboundError):
     """The key is missing, unknown or revoked."""
 
@@ -164,6 +170,7 @@ STATUS: dict[type[ElboundError], int] = {
     DeviceFault: 503,
     ModelNotFound: 404,
     ModelRequired: 400,
+    StoreMissing: 409,
     Unauthorized: 401,
     Forbidden: 403,
     QuotaExceeded: 429,
@@ -176,10 +183,19 @@ REFUSED = "elbound.refused"
 BREAK_OFF = "elbound.break_off"
 """Where the scope of a request has the call that ends its connection within an answer."""
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+V2 = "/v2"
+"""The root of the Open Inference Protocol's routes."""
 
 
-def error_body(code: str, message: str, where: str | None = None) -> dict[str, object]:
-    """The one error shape."""
+def is_v2(path: str) -> bool:
+    """Whether a request of `path` speaks the Open Inference Protocol."""
+    return path == V2 or path.startswith(f"{V2}/")
+
+
+def error_body(code: str, message: str, where: str | None = None, *, path: str = "") -> dict[str, object]:
+    """The one error shape; that of the Open Inference Protocol for a `path` of its own."""
+    if is_v2(path):
+        return {"error": message}
     return {"error": {"code": code, "message": message, "where": where}}
 
 
@@ -187,12 +203,12 @@ def error_response(status: int, body: Mapping[str, object], headers: Mapping[str
     return Response(orjson.dumps(body), status, headers, media_type="application/json")
 
 
-def answer_of(error: ElboundError) -> Response:
-    """An error of the library or the service, by the table; the nearest base class decides."""
+def answer_of(error: ElboundError, path: str = "") -> Response:
+    """An error of the library or the service for a request of `path`, by the table; the nearest base class decides."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    body = error_body(error.code, error.message, error.where)
+    body = error_body(error.code, error.message, error.where, path=path)
     headers = {}
-    if isinstance(error, NoItemScored):
+    if isinstance(error, NoItemScored) and not is_v2(path):
         body["items"] = error.items
     if isinstance(error, Overloaded | QuotaExceeded):
         headers["retry-after"] = str(error.retry_after_s)
@@ -201,16 +217,17 @@ def answer_of(error: ElboundError) -> Response:
     return error_response(status, body, headers)
 
 
-async def on_elbound_error(_: Request, error: Exception) -> Response:
+async def on_elbound_error(request: Request, error: Exception) -> Response:
     """What went wrong with a request, in the one shape."""
     assert isinstance(error, ElboundError)
-    return answer_of(error)
+    return answer_of(error, request.scope["path"])
 
 
-async def on_http_error(_: Request, error: Exception) -> Response:
+async def on_http_error(request: Request, error: Exception) -> Response:
     """Unknown routes and methods in the same shape."""
     assert isinstance(error, HTTPException)
-    body = error_body(HTTP_CODES.get(error.status_code, "http_error"), str(error.detail))
+    code = HTTP_CODES.get(error.status_code, "http_error")
+    body = error_body(code, str(error.detail), path=request.scope["path"])
     return error_response(error.status_code, body, error.headers)
 
 
@@ -222,9 +239,11 @@ async def on_disconnect(request: Request, _: Exception) -> Response:
     refused = request.scope.get(REFUSED)
     if refused is not None:
         return answer_of(refused)
-    return error_response(400, error_body("client_disconnected", "the body ended before its announced length"))
+    body = error_body("client_disconnected", "the body ended before its announced length", path=request.scope["path"])
+    return error_response(400, body)
 
 
-async def on_unexpected_error(_: Request, __: Exception) -> Response:
+async def on_unexpected_error(request: Request, _: Exception) -> Response:
     """A fault of ours: logged with its traceback by the server, told without it."""
-    return error_response(500, error_body("internal_error", "the server failed; its log has the reason"))
+    body = error_body("internal_error", "the server failed; its log has the reason", path=request.scope["path"])
+    return error_response(500, body)

@@ -1,18 +1,24 @@
 """Reading a body within its limit, and opening gzip within its own."""
 
 import zlib
+from collections.abc import Collection
 
 from starlette.requests import Request
 
 from elbound.errors import DecodeError, LimitExceeded, UnsupportedMedia
 
+WINDOW_BITS = {"gzip": 31, "deflate": 15}
+"""What zlib wants to be told for a Content-Encoding."""
+UPLOADED = ("gzip",)
+"""The encodings of uploads."""
 
-async def read_body(request: Request, *, max_body_bytes: int) -> bytes:
+
+async def read_body(request: Request, *, max_body_bytes: int, encodings: Collection[str] = UPLOADED) -> bytes:
     """The whole body. What is known before its first byte is refused before: the caller is never asked for it.
 
     Raises UnsupportedMedia for the encoding, LimitExceeded as soon as the length passes the limit.
     """
-    check_encoding(request.headers.get("content-encoding", "").strip().lower())
+    check_encoding(content_encoding(request), encodings)
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_body_bytes:
         raise body_too_large(announced, max_body_bytes)
@@ -31,28 +37,32 @@ def body_too_large(found: str, max_body_bytes: int) -> LimitExceeded:
     )
 
 
-def check_encoding(encoding: str) -> None:
+def content_encoding(request: Request) -> str:
+    """The Content-Encoding as it was sent, in lower case; empty where there is none."""
+    return request.headers.get("content-encoding", "").strip().lower()
+
+
+def check_encoding(encoding: str, encodings: Collection[str] = UPLOADED) -> None:
     """Raise UnsupportedMedia where a Content-Encoding is not read."""
-    if encoding not in ("", "identity", "gzip"):
+    if encoding not in ("", "identity", *encodings):
         raise UnsupportedMedia(
-            f"Content-Encoding {encoding[:40]!r} is not read; gzip and identity are",
+            f"Content-Encoding {encoding[:40]!r} is not read; {', '.join(encodings)} and identity are",
             code="unsupported_encoding",
             where="content-encoding",
         )
 
 
 def expand(body: bytes, encoding: str, *, max_expanded_bytes: int) -> bytes:
-    """The body behind its Content-Encoding. Raises UnsupportedMedia, DecodeError, LimitExceeded."""
-    check_encoding(encoding)
-    if encoding != "gzip":
+    """The body behind a Content-Encoding that was checked. Raises DecodeError, LimitExceeded."""
+    if encoding not in WINDOW_BITS:
         return body
     expanded = bytearray()
     while body:
-        member = zlib.decompressobj(wbits=31)
+        member = zlib.decompressobj(WINDOW_BITS[encoding])
         try:
             expanded += member.decompress(body, max_expanded_bytes + 1 - len(expanded))
         except zlib.error as error:
-            raise DecodeError(f"the body is not readable as gzip: {error}", where="body") from error
+            raise DecodeError(f"the body is not readable as {encoding}: {error}", where="body") from error
         if len(expanded) > max_expanded_bytes:
             raise LimitExceeded(
                 f"the body opens to more than {max_expanded_bytes:,} bytes",
@@ -60,6 +70,6 @@ def expand(body: bytes, encoding: str, *, max_expanded_bytes: int) -> bytes:
                 where="body",
             )
         if not member.eof:
-            raise DecodeError("the gzip body is truncated", where="body")
+            raise DecodeError(f"the {encoding} body is truncated", where="body")
         body = member.unused_data
     return bytes(expanded)

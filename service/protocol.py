@@ -235,7 +235,7 @@ class ReceivingProtocol(BoundedProtocol):
         if self.running.response_started:
             self.transport.abort()
         else:
-            self._write(error, self.running.default_headers)
+            self._write(error, self.running.scope["path"], self.running.default_headers)
 
     def _break_off(self) -> None:
         """End the connection within an answer, so that the caller sees that it is not whole."""
@@ -244,11 +244,12 @@ class ReceivingProtocol(BoundedProtocol):
         self.cycle_transport.close()
 
     def _farewell(self, error: ElboundError) -> None:
-        self._write(error, [*self.server_state.default_headers, (REQUEST_ID_HEADER, new_request_id())])
+        path = self.url.decode("latin-1").partition("?")[0] if self.messages else ""
+        self._write(error, path, [*self.server_state.default_headers, (REQUEST_ID_HEADER, new_request_id())])
         self.reception.on_refused(answer_of(error).status_code)
 
-    def _write(self, error: ElboundError, default_headers: list[tuple[bytes, bytes]]) -> None:
-        answer = answer_of(error)
+    def _write(self, error: ElboundError, path: str, default_headers: list[tuple[bytes, bytes]]) -> None:
+        answer = answer_of(error, path)
         headers = [*default_headers, *answer.raw_headers, (b"connection", b"close")]
         lines = [b"%b: %b\r\n" % header for header in headers]
         self.transport.write(b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n", bytes(answer.body)]))

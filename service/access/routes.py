@@ -19,6 +19,18 @@ ROUTES: dict[str, Access] = {
     "GET /models/{name}": "read",
     "GET /models/{name}/drift": "read",
     "GET /openapi.json": "read",
+    "GET /v2": "read",
+    "GET /v2/health/live": "read",
+    "GET /v2/health/ready": "read",
+    "GET /v2/models/{name}": "read",
+    "GET /v2/models/{name}/ready": "read",
+    "GET /v2/models/{name}/versions/{version}": "read",
+    "GET /v2/models/{name}/versions/{version}/ready": "read",
+    "POST /v2/models/{name}/infer": "score",
+    "POST /v2/models/{name}/versions/{version}/infer": "score",
+    "POST /v2/repository/index": "read",
+    "POST /v2/repository/models/{name}/load": "admin",
+    "POST /v2/repository/models/{name}/unload": "admin",
 }
 """Method and template; HEAD goes with GET. `open` wants no key, and `score` takes from the key's quota."""
 
@@ -40,13 +52,12 @@ class RouteTable:
         for row, access in routes.items():
             method, path = row.split(" ")
             found = KnownRoute(path, access)
-            if "{" in path:
-                self.patterns.append((method, compile_path(path)[0], found))
-            else:
+            self.patterns.append((method, compile_path(path)[0], found))
+            if "{" not in path:
                 self.fixed[method, path] = found
 
     def find(self, method: str, path: str) -> KnownRoute | None:
-        """The row, or None for what no route answers."""
+        """The row, or None for what no route answers. A path may end in a newline: the router answers that too."""
         method = "GET" if method == "HEAD" else method
         found = self.fixed.get((method, path))
         if found is None:

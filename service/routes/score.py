@@ -20,7 +20,7 @@ from service.access.caller import caller_of
 from service.answer import Layout, answer_document
 from service.decode import JSON, decode_all, media_type_of, split_request
 from service.explaining import check_count, check_explains
-from service.limits import expand, read_body
+from service.limits import content_encoding, expand, read_body
 from service.schemas import ErrorAnswer, ScoreAnswer
 from service.scoring import Answer, Terms, check_groups, score_items
 from service.state import State, state_of
@@ -154,7 +154,7 @@ async def _receive(request: Request, state: State, scorer: Scorer) -> TensorItem
     media_type = media_type_of(content_type)
     body = await read_body(request, max_body_bytes=settings.max_body_bytes)
     with state.metrics.stage("decode"):
-        encoding = request.headers.get("content-encoding", "").strip().lower()
+        encoding = content_encoding(request)
         if encoding:
             body = await asyncio.to_thread(expand, body, encoding, max_expanded_bytes=settings.max_expanded_bytes)
         uploads = await split_request(body, content_type, settings)

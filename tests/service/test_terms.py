@@ -135,6 +135,26 @@ def test_the_group_of_each_row_is_named_and_its_threshold_given(lines, lines_sco
     assert [item["is_anomaly"] for item in answer["items"]] == lines_scorer.decide(scored).is_anomaly.tolist()
 
 
+def test_tensors_tell_the_threshold_of_each_rows_group(lines, lines_scorer: Scorer) -> None:
+    rows = mixed_table(50, seed=32).to_pylist()
+    kinds = {"a": "FP64", "b": "FP64", "c": "FP64", "ok": "BOOL", "site": "BYTES"}
+    inputs = [
+        {"name": name, "datatype": kind, "shape": [50], "data": [row[name] for row in rows]}
+        for name, kind in kinds.items()
+    ]
+    answer = lines.client.post("/v2/models/lines/infer", json={"inputs": inputs}).json()
+    found = {one["name"]: one["data"] for one in answer["outputs"]}
+    names = lines_scorer.calibration.item_groups.names  # type: ignore[union-attr]
+    verdicts = dict(zip(names, lines_scorer.calibration.by_group, strict=True))
+    pooled = lines_scorer.calibration.pooled
+    expected = [verdicts.get(row["site"], pooled).verdict.threshold(0.05, 0.8) for row in rows]
+    assert found["threshold"] == expected
+    assert len(set(expected)) > 2
+    scored = lines_scorer.score_items(lines_scorer.to_tensor(rows))
+    assert found["is_outlier"] == lines_scorer.decide(scored).is_anomaly.tolist()
+    np.testing.assert_allclose(found["p_value"], scored.p_value)
+
+
 def test_the_bundle_s_guarantee_is_the_default_and_0_takes_it_away(lines) -> None:
     body = orjson.dumps(mixed_table(3).to_pylist())
     assert lines.score(body, JSON).json()["guarantee"] == 0.8

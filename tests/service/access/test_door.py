@@ -103,18 +103,18 @@ def test_the_table_finds_what_the_router_finds(method: str, parts: list[str]) ->
 # Who, and what
 @pytest.mark.parametrize("row", sorted(ROUTES))
 def test_each_route_is_open_to_the_keys_of_its_scope_alone(keyed, row: str) -> None:
-    method, path = row.replace("{name}", "numbers").split(" ")
+    method, path = row.replace("{name}", "numbers").replace("{version}", "another").split(" ")
     access = "open" if path == "/metrics" else ROUTES[row]  # by `open_metrics`
     for key, scope in ((None, None), ("wrong", None), ("scorer", "score"), ("reader", "read"), ("admin", "admin")):
         response = call(keyed, key, method, path)
         if access in ("open", scope):
-            assert response.status_code == 200
+            assert response.status_code not in (401, 403)
         elif scope is None:
-            assert code_of(response) == (401, "unauthorized")
+            assert response.status_code == 401
             assert response.headers["www-authenticate"].startswith("Bearer ")
         else:
-            assert code_of(response) == (403, "scope_missing")
-            assert repr(access) in response.json()["error"]["message"]
+            assert response.status_code == 403
+            assert f"does not have the scope {access!r}" in response.text
 
 
 def test_what_is_not_there_is_told_to_those_with_a_key(keyed) -> None:

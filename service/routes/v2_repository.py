@@ -1,0 +1,94 @@
+"""Triton's extension of the Open Inference Protocol for model repositories: which models there are, load, unload."""
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from elbound.data.formats import load_json
+from elbound.errors import ConfigError, DecodeError
+from service.errors import V2, StoreMissing
+from service.limits import content_encoding, expand, read_body
+from service.state import State, state_of
+from service.v2.schemas import INDEX_BODY, REPOSITORY_BODY, V2Error, V2IndexEntry
+
+REPOSITORY = f"{V2}/repository"
+MAX_BODY_BYTES = 16_384
+"""What these routes want to be told is short; a body that carries a model is not read."""
+HARMLESS = {"unload_dependents": False}
+"""What Triton's clients send with every unload, and what it asks for here: nothing."""
+FAILED: dict[int | str, dict[str, object]] = {status: {"model": V2Error} for status in (400, 401, 413, 415)}
+NOT_CHANGED = FAILED | {status: {"model": V2Error} for status in (404, 409)}
+
+router = APIRouter(tags=["Open Inference Protocol v2"])
+
+
+@router.post(
+    f"{REPOSITORY}/index", response_model=list[V2IndexEntry], responses=FAILED,
+    openapi_extra={"requestBody": INDEX_BODY}, summary="Repository index",
+)  # fmt: skip
+async def index(request: Request) -> Response:
+    """Every model and its version; with `{"ready": true}` those that are ready."""
+    state = state_of(request)
+    document = await _document(request)
+    only_ready = document.get("ready", False)
+    if not isinstance(only_ready, bool):
+        raise DecodeError("ready must be true or false", code="request_invalid", where="ready")
+    entries = [
+        {
+            "name": served.scorer.name,
+            "version": served.scorer.version,
+            "state": "READY" if state.ready else "UNAVAILABLE",
+            "reason": "" if state.ready else "the server is not ready",
+        }
+        for served in state.registry.models.values()
+        if state.ready or not only_ready
+    ]
+    return Response(orjson.dumps(entries), media_type="application/json")
+
+
+@router.post(
+    f"{REPOSITORY}/models/{{name}}/load", responses=NOT_CHANGED, openapi_extra={"requestBody": REPOSITORY_BODY},
+    summary="Load a model",
+)  # fmt: skip
+async def load(request: Request, name: str) -> Response:
+    """The newest version in the server's own store; a request cannot carry a model or say where one is."""
+    return await _change(request, name, loaded=True)
+
+
+@router.post(
+    f"{REPOSITORY}/models/{{name}}/unload", responses=NOT_CHANGED, openapi_extra={"requestBody": REPOSITORY_BODY},
+    summary="Unload a model",
+)  # fmt: skip
+async def unload(request: Request, name: str) -> Response:
+    """Serve a model no longer."""
+    return await _change(request, name, loaded=False)
+
+
+async def change_repository(state: State, name: str, *, loaded: bool) -> None:
+    """Load or unload the model called `name`. Raises StoreMissing: a server of single bundles has none."""
+    state.registry.get(name)
+    raise StoreMissing(
+        f"this server has no store of models to {'load from' if loaded else 'unload'}: it serves the bundles that it "
+        "was started with",
+        where="name",
+    )
+
+
+async def _change(request: Request, name: str, *, loaded: bool) -> Response:
+    state = state_of(request)
+    parameters = (await _document(request)).get("parameters") or {}
+    if not (isinstance(parameters, dict) and all(value is HARMLESS.get(key, ...) for key, value in parameters.items())):
+        raise ConfigError(
+            "load and unload take no parameters: models come from the server's own store", where="parameters"
+        )
+    await change_repository(state, name, loaded=loaded)
+    return Response()
+
+
+async def _document(request: Request) -> dict[str, object]:
+    """The body as an object; an empty one says nothing. Raises DecodeError, LimitExceeded."""
+    body = await read_body(request, max_body_bytes=MAX_BODY_BYTES)
+    body = expand(body, content_encoding(request), max_expanded_bytes=MAX_BODY_BYTES)
+    document = load_json(body) if body.strip() else {}
+    if not isinstance(document, dict):
+        raise DecodeError("the body must be a JSON object", code="request_invalid", where="body")
+    return document

@@ -1,0 +1,5 @@
+"""The server of `tests/service`."""
+
+from tests.service.conftest import start
+
+__all__ = ["start"]
