@@ -58,6 +58,7 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> Service:
         on_fault=lambda: os.kill(os.getpid(), signal.SIGTERM),
     )
     state = State(settings, metrics, batcher, DriftMonitor(settings.state_dir), Streams(settings))
+    _watch(state)
     for path in bundles:
         scorer = state.registry.load(path, device=settings.device).scorer
         metrics.add_model(scorer)
@@ -87,6 +88,15 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> Service:
         app.include_router(part.router)
     _document(app, state)
     return app
+
+
+def _watch(state: State) -> None:
+    """What is measured when it is asked for."""
+    watch, settings, spool = state.metrics.watch, state.settings, state.streams.spool
+    watch("elbound_queue_depth", "Items that wait for the device.", lambda: state.batcher.waiting_rows)
+    watch("elbound_queue_limit_items", "Items that may wait for the device.", lambda: settings.max_queue_rows)
+    watch("elbound_uploads_open", "Uploads that are being scored piece by piece.", lambda: state.streams.open)
+    watch("elbound_spool_bytes", "Uploads and scores set aside on disk.", lambda: spool.used_bytes)
 
 
 def _lifespan(state: State) -> Callable[[FastAPI], Any]:

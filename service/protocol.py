@@ -41,10 +41,10 @@ look like one that reads nothing until it has taken a third of them."""
 
 @dataclass(eq=False)
 class Reception:
-    """What all connections of one server share; `on_refused` is told the status of answers that no route gave."""
+    """What all connections of one server share; `on_refused` is told of errors that no route answered."""
 
     settings: Settings
-    on_refused: Callable[[int], None]
+    on_refused: Callable[[ElboundError], None]
     open: "set[ReceivingProtocol]" = field(default_factory=set)
     stop_tick: int | None = None
 
@@ -241,7 +241,7 @@ class ReceivingProtocol(BoundedProtocol):
 
     def _farewell(self, error: ElboundError) -> None:
         self._write(error)
-        self.reception.on_refused(answer_of(error).status_code)
+        self.reception.on_refused(error)
 
     def _write(self, error: ElboundError) -> None:
         answer = answer_of(error)

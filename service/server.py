@@ -43,9 +43,11 @@ def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
     if not settings.api_key and not ipaddress.ip_address(host).is_loopback:
         logger.warning("no ELBOUND_API_KEY is set: everybody who reaches %s may score", host)
     _allow_files(settings.max_connections + SPARE_CONNECTIONS + OWN_FILES)
+    reception = Reception(settings, state.metrics.count_refused)
+    state.metrics.watch("elbound_connections", "Connections that are open.", lambda: len(reception.open))
     config = uvicorn.Config(
         app,
-        http=Reception(settings, state.metrics.count_refused).protocol,  # type: ignore[arg-type]
+        http=reception.protocol,  # type: ignore[arg-type]
         ws="none",
         loop=_loop(),
         log_config=None,
