@@ -26,6 +26,11 @@ BOUND_CONFIDENCE = 0.999
 """Of 1,000 models that score nothing but normal items one realises more than its `elbound_false_alarm_bound`."""
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 UPLOAD_SECONDS = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600)
+ALERTED = (
+    "overloaded", "deadline_exceeded", "too_many_connections", "too_many_streams", "spool_full", "internal_error",
+    "device_fault",
+)  # fmt: skip
+"""Reasons that an alert is about: want of room, then faults of ours."""
 UNTOLD = {500: "internal_error", 503: "not_ready"}
 """Reasons of answers that are no error of ours to tell: what nobody expected, and the probe of `/readyz`."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -112,6 +117,8 @@ class Metrics:
             self.log_martingale, self.max_log_martingale, self.model_info,
         ]  # fmt: skip
         """Whose labels begin with `MODEL`: `remove_model` takes a version's series out of each."""
+        for reason in ALERTED:
+            self.refused.labels(reason)  # at zero from the start: a rate does not see the first of a new series
         self.build_info = Gauge(
             "elbound_build_info", "1 for what runs here.", ("version", "python", "torch"), registry=registry
         )
@@ -142,12 +149,12 @@ class Metrics:
         self.log_martingale.labels(*labels).set_function(lambda: drift.up_to_date().log_martingale)
         self.max_log_martingale.labels(*labels).set_function(lambda: drift.up_to_date().max_log_martingale)
 
-    def remove_model(self, name: str, version: str) -> None:
-        """End every series of a version that is served no more; what still comes of it is not counted."""
-        self.verdicts.pop((name, version), None)
-        self.p_values.remove((name, version))
+    def remove_model(self, labels: tuple[str, str]) -> None:
+        """End every series of a name and version that is served no more; what still comes of it is not counted."""
+        self.verdicts.pop(labels, None)
+        self.p_values.remove(labels)
         for metric in self.by_model:
-            metric.remove_by_labels(dict(zip(MODEL, (name, version), strict=True)))
+            metric.remove_by_labels(dict(zip(MODEL, labels, strict=True)))
 
     def watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """A gauge whose value is read when it is asked for."""

@@ -93,7 +93,7 @@ def test_a_version_that_is_served_no_more_leaves_no_series(table_scorer: Scorer,
     before = metrics.render().decode()
     assert 'reason="row_ragged"' in before
     assert before.count('model_name="rows"') > 20
-    metrics.remove_model(table_scorer.name, table_scorer.version)
+    metrics.remove_model((table_scorer.name, table_scorer.version))
     assert 'model_name="rows"' not in metrics.render().decode()
     observe()  # an answer that was on its way
     assert 'model_name="rows"' not in metrics.render().decode()
@@ -110,7 +110,7 @@ def test_a_version_that_is_served_no_more_leaves_no_series(table_scorer: Scorer,
 def test_every_metric_of_a_model_ends_with_it(table_bundle: Path) -> None:
     metrics = create_app(Settings(), [table_bundle]).state.elbound.metrics
     version = re.findall(r'model_info\{.*model_version="([^"]+)"', metrics.render().decode())[0]
-    metrics.remove_model("rows", version)
+    metrics.remove_model(("rows", version))
     assert "rows" not in metrics.render().decode()
 
 
