@@ -7,7 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from fastapi import FastAPI
@@ -19,7 +19,7 @@ from elbound import __version__
 from elbound.device import choose_device
 from elbound.errors import ElboundError
 from service.auth import KeyMiddleware
-from service.batcher import Batcher
+from service.batcher import Batcher, BatchRecord
 from service.drift import DriftMonitor
 from service.errors import on_disconnect, on_elbound_error, on_http_error, on_unexpected_error
 from service.examples import request_body
@@ -30,6 +30,9 @@ from service.settings import Settings
 from service.state import State
 from service.streaming.streams import Streams
 from service.warming import warm_up
+
+if TYPE_CHECKING:
+    from service.tracing import Tracing  # needs the extra `otel`
 
 
 class Service(FastAPI):
@@ -46,7 +49,7 @@ class Service(FastAPI):
             await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings, bundles: Sequence[Path]) -> Service:
+def create_app(settings: Settings, bundles: Sequence[Path], tracing: "Tracing | None" = None) -> Service:
     """The service for `bundles`; each is loaded here, so that a bad one stops the start with its reason."""
     metrics = Metrics()
     batcher = Batcher(
@@ -56,6 +59,7 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> Service:
         short_on_loop=choose_device(settings.device).type == "cpu",
         on_batch=metrics.observe_batch,
         on_fault=lambda: os.kill(os.getpid(), signal.SIGTERM),
+        current_context=tracing.current if tracing else None,
     )
     state = State(settings, metrics, batcher, DriftMonitor(settings.state_dir), Streams(settings))
     _watch(state)
@@ -83,11 +87,28 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> Service:
     app.front = MetricsMiddleware(
         KeyMiddleware(SmallJsonMiddleware(app.front, state=state), api_key=settings.api_key), metrics=metrics
     )
+    if tracing is not None:
+        _trace(app, state, tracing)
     app.state.elbound = state
     for part in (score, models, drift, health):
         app.include_router(part.router)
     _document(app, state)
     return app
+
+
+def _trace(app: Service, state: State, tracing: "Tracing") -> None:
+    """Spans around everything, and of what the metrics time."""
+    from service.tracing import TracingMiddleware
+
+    metrics, batcher = state.metrics, state.batcher
+
+    def observe_batch(batch: BatchRecord) -> None:
+        metrics.observe_batch(batch)
+        tracing.observe_batch(batch)
+
+    batcher.on_batch = observe_batch
+    metrics.on_stage = tracing.observe_stage
+    app.front = TracingMiddleware(app.front, tracing)
 
 
 def _watch(state: State) -> None:

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -38,11 +38,15 @@ logger = logging.getLogger("elbound")
 
 @dataclass(frozen=True)
 class BatchRecord:
-    """What metrics want of a batch: rows, and seconds that each job waited and that the device took."""
+    """What metrics want of a batch: rows, and seconds that each job waited and that the device took.
+
+    `contexts` are those of `current_context`, one a job, where that is asked for.
+    """
 
     rows: int
     waits: Sequence[float]
     seconds: float
+    contexts: Sequence[Any] = ()
 
 
 class Batcher:
@@ -57,6 +61,7 @@ class Batcher:
         short_on_loop: bool = False,
         on_batch: Callable[[BatchRecord], None] = lambda _: None,
         on_fault: Callable[[], None] = lambda: None,
+        current_context: Callable[[], object] | None = None,
     ) -> None:
         self.max_queue_rows = max_queue_rows
         self.max_queue_bytes = max_queue_bytes
@@ -64,6 +69,7 @@ class Batcher:
         self.short_on_loop = short_on_loop
         self.on_batch = on_batch
         self.on_fault = on_fault
+        self.current_context = current_context
         self.lanes: dict[Lane, deque[Job]] = {"interactive": deque(), "bulk": deque()}
         self.waiting_rows = 0
         self.waiting_bytes = 0
@@ -112,6 +118,8 @@ class Batcher:
         waited some milliseconds. Raises Overloaded at once, DeadlineExceeded, CallerLeft, or what `run` raises.
         """
         job = Job(run, x, lane, deadline, batch_rows or self.batch_rows, asyncio.get_running_loop(), left)
+        if self.current_context is not None:
+            job.context = self.current_context()
         self._admit(job)
         if self.short_on_loop and lane == "interactive" and job.rows <= SHORT_ROWS:
             if not self.arrived or self.arrived[-1].loop is not job.loop:
@@ -219,7 +227,8 @@ class Batcher:
         deliver(outcomes, on_loop=on_loop)
         if results is not None:
             rows = sum(job.rows for job in wanted)
-            self.on_batch(BatchRecord(rows, [now - job.queued for job in wanted], time.monotonic() - now))
+            contexts = [job.context for job in wanted] if self.current_context else ()
+            self.on_batch(BatchRecord(rows, [now - job.queued for job in wanted], time.monotonic() - now, contexts))
 
     def _retry(self, jobs: Sequence[Job], *, on_loop: bool) -> None:
         """Each job by itself, on the worker: one after the other they would keep the event loop."""

@@ -33,8 +33,8 @@ class Job:
     """Rows of one caller for one `run`, joined up to `batch_rows`; `deadline` is on the monotonic clock, in seconds."""
 
     __slots__ = (
-        "alone", "batch_rows", "deadline", "future", "lane", "left", "loop", "queued", "rows", "run", "size", "timer",
-        "watcher", "x",
+        "alone", "batch_rows", "context", "deadline", "future", "lane", "left", "loop", "queued", "rows", "run", "size",
+        "timer", "watcher", "x",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,7 @@ class Job:
         self.rows: int = x.shape[0]
         self.size = x.nbytes
         self.alone = False
+        self.context: object | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.watcher: asyncio.Future[None] | None = None
 

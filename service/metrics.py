@@ -123,6 +123,8 @@ class Metrics:
             "elbound_build_info", "1 for what runs here.", ("version", "python", "torch"), registry=registry
         )
         self.build_info.labels(__version__, platform.python_version(), str(torch.__version__)).set(1)
+        self.on_stage: Callable[[str, float], None] | None = None
+        """Told of each stage that `stage` has timed."""
         self.stages = {name: self.stage_seconds.of(name) for name in STAGES}
         self.answered: dict[tuple[str, str, int, bool], tuple[Counter, Buckets]] = {}
         self.verdicts: dict[tuple[str, str], tuple[Counter, Counter]] = {}
@@ -207,7 +209,7 @@ class Metrics:
 
     def stage(self, name: str) -> "Stage":
         """Time a stage: decode (bytes to event tensor) or postprocess (scores to the answer)."""
-        return Stage(self.stages[name])
+        return Stage(self.stages[name], name, self.on_stage)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)
@@ -252,11 +254,16 @@ class MetricsMiddleware:
 class Stage:
     """The time between entering and leaving, in a histogram."""
 
-    def __init__(self, buckets: Buckets) -> None:
+    def __init__(self, buckets: Buckets, name: str, on_end: Callable[[str, float], None] | None) -> None:
         self.buckets = buckets
+        self.name = name
+        self.on_end = on_end
 
     def __enter__(self) -> None:
         self.started = time.perf_counter()
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.buckets.observe(time.perf_counter() - self.started)
+        seconds = time.perf_counter() - self.started
+        self.buckets.observe(seconds)
+        if self.on_end is not None:
+            self.on_end(self.name, seconds)

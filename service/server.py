@@ -2,11 +2,13 @@
 
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -16,12 +18,16 @@ from service.protocol import SPARE_CONNECTIONS, Reception
 from service.settings import Settings
 from service.state import State
 
+if TYPE_CHECKING:
+    from service.tracing import Tracing
+
 logger = logging.getLogger("elbound")
 
 STOP_MARGIN_S = 3
 """What is not finished within `shutdown_grace_s` has been told so for this long when uvicorn cancels it."""
 SWITCH_SECONDS = 0.0005
 """How long a thread that decodes or scores may keep the interpreter while a small request waits for it."""
+TRACE_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 OWN_FILES = 128
 """Open files beside the connections, generously."""
 
@@ -29,7 +35,7 @@ OWN_FILES = 128
 def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
     """Serve until SIGTERM or SIGINT; what was accepted by then is finished. Raises ElboundError."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
-    app = create_app(settings, bundles)
+    app = create_app(settings, bundles, _tracing())
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
     state = app.state.elbound
@@ -61,6 +67,18 @@ def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
         signal.signal(number, lambda *_: None)
     logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _tracing() -> "Tracing | None":
+    """Spans where the environment says where they go, as OpenTelemetry has it."""
+    if not any(os.environ.get(name) for name in TRACE_ENDPOINTS):
+        return None
+    try:
+        from service.tracing import Tracing
+    except ImportError:
+        logger.warning('%s is set, but nothing is traced: pip install "elbound[otel]"', TRACE_ENDPOINTS[0])
+        return None
+    return Tracing.exporting()
 
 
 def _listen(settings: Settings) -> socket.socket:
