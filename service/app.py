@@ -19,10 +19,11 @@ from elbound import __version__
 from elbound.device import choose_device
 from elbound.errors import ElboundError
 from service.auth import KeyMiddleware
-from service.batcher import Batcher, BatchRecord
+from service.batcher import Batcher
 from service.drift import DriftMonitor
 from service.errors import on_disconnect, on_elbound_error, on_http_error, on_unexpected_error
 from service.examples import request_body
+from service.jobs import BatchRecord
 from service.metrics import Metrics, MetricsMiddleware
 from service.routes import drift, health, models, score
 from service.routes.small import SmallJsonMiddleware

@@ -13,15 +13,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from service.costs import Costs
 from service.errors import DeadlineExceeded, DeviceFault, Overloaded
-from service.jobs import Job, Lane, Left, Outcome, Rows, Run, deliver
+from service.jobs import BatchRecord, Job, Lane, Left, Outcome, Rows, Run, deliver
 from service.priority import give_way
 
 BULK_SHARE = 4
@@ -34,19 +33,6 @@ SHORT_JOBS = 64
 
 R = TypeVar("R", bound=Rows)
 logger = logging.getLogger("elbound")
-
-
-@dataclass(frozen=True)
-class BatchRecord:
-    """What metrics want of a batch: rows, and seconds that each job waited and that the device took.
-
-    `contexts` are those of `current_context`, one a job, where that is asked for.
-    """
-
-    rows: int
-    waits: Sequence[float]
-    seconds: float
-    contexts: Sequence[Any] = ()
 
 
 class Batcher:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
 from torch import Tensor
@@ -27,6 +28,19 @@ Run: TypeAlias = Callable[[Tensor], Rows]
 Left: TypeAlias = Callable[[], Awaitable[None]]
 """Ends when the caller has left."""
 Outcome: TypeAlias = "Rows | Exception"
+
+
+@dataclass(frozen=True)
+class BatchRecord:
+    """What metrics want of a batch: rows, and seconds that each job waited and that the device took.
+
+    `contexts` are those of `current_context`, one a job, where that is asked for.
+    """
+
+    rows: int
+    waits: Sequence[float]
+    seconds: float
+    contexts: Sequence[Any] = ()
 
 
 class Job:

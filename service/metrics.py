@@ -16,10 +16,10 @@ from elbound.calibration.calibration import Decisions, ScoredItems
 from elbound.data.items import TensorItems
 from elbound.errors import ElboundError
 from elbound.scorer import Scorer
-from service.batcher import BatchRecord
 from service.drift import ModelDrift
 from service.errors import ERROR_CODE, REFUSED, answer_of
 from service.histograms import Buckets, Histogram, PValues
+from service.jobs import BatchRecord
 
 MODEL = ("model_name", "model_version")
 BOUND_CONFIDENCE = 0.999

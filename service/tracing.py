@@ -14,8 +14,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from elbound import __version__
-from service.batcher import BatchRecord
 from service.errors import ERROR_CODE
+from service.jobs import BatchRecord
 from service.metrics import METHODS
 
 UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
