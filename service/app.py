@@ -7,7 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from fastapi import FastAPI
@@ -27,6 +27,7 @@ from service.batcher import Batcher
 from service.drift import DriftMonitor
 from service.errors import on_disconnect, on_elbound_error, on_http_error, on_unexpected_error
 from service.examples import request_body
+from service.jobs import BatchRecord
 from service.logs import RequestLog
 from service.metrics import Metrics, MetricsMiddleware
 from service.routes import drift, health, models, score, v2, v2_repository
@@ -35,6 +36,9 @@ from service.settings import Settings
 from service.state import State
 from service.streaming.streams import Streams
 from service.warming import warm_up
+
+if TYPE_CHECKING:
+    from service.tracing import Tracing  # needs the extra `otel`
 
 
 class Service(FastAPI):
@@ -51,7 +55,7 @@ class Service(FastAPI):
             await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings, bundles: Sequence[Path]) -> Service:
+def create_app(settings: Settings, bundles: Sequence[Path], tracing: "Tracing | None" = None) -> Service:
     """The service for `bundles`; each is loaded here, so that a bad one stops the start with its reason."""
     metrics = Metrics()
     keys = KeyRing(Path(settings.api_keys_file), metrics.key_file_errors.inc) if settings.api_keys_file else None
@@ -63,8 +67,10 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> Service:
         short_on_loop=choose_device(settings.device).type == "cpu",
         on_batch=metrics.observe_batch,
         on_fault=lambda: os.kill(os.getpid(), signal.SIGTERM),
+        current_context=tracing.current if tracing else None,
     )
     state = State(settings, metrics, batcher, DriftMonitor(settings.state_dir), Streams(settings))
+    _watch(state)
     for path in bundles:
         scorer = state.registry.load(path, device=settings.device).scorer
         metrics.add_model(scorer)
@@ -89,12 +95,38 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> Service:
     door = keys or LocalRules(any_host=settings.insecure)
     admitted = AccessMiddleware(SmallJsonMiddleware(app.front, state=state), door=door, routes=table)
     app.front = MetricsMiddleware(admitted, metrics=metrics, log=RequestLog(settings.log_requests_percent))
+    if tracing is not None:
+        _trace(app, state, tracing)
     app.state.elbound = state
     for part in (score, models, drift, health, v2, v2_repository):
         app.include_router(part.router)
     check_listed(app.routes)
     _document(app, state, table)
     return app
+
+
+def _trace(app: Service, state: State, tracing: "Tracing") -> None:
+    """Spans around everything, and of what the metrics time."""
+    from service.tracing import TracingMiddleware
+
+    metrics, batcher = state.metrics, state.batcher
+
+    def observe_batch(batch: BatchRecord) -> None:
+        metrics.observe_batch(batch)
+        tracing.observe_batch(batch)
+
+    batcher.on_batch = observe_batch
+    metrics.on_stage = tracing.observe_stage
+    app.front = TracingMiddleware(app.front, tracing)
+
+
+def _watch(state: State) -> None:
+    """What is measured when it is asked for."""
+    watch, settings, spool = state.metrics.watch, state.settings, state.streams.spool
+    watch("elbound_queue_depth", "Items that wait for the device.", lambda: state.batcher.waiting_rows)
+    watch("elbound_queue_limit_items", "Items that may wait for the device.", lambda: settings.max_queue_rows)
+    watch("elbound_uploads_open", "Uploads that are being scored piece by piece.", lambda: state.streams.open)
+    watch("elbound_spool_bytes", "Uploads and scores set aside on disk.", lambda: spool.used_bytes)
 
 
 def _lifespan(state: State, keys: KeyRing | None) -> Callable[[FastAPI], Any]:

@@ -13,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from service.costs import Costs
 from service.errors import DeadlineExceeded, DeviceFault, Overloaded
-from service.jobs import Job, Lane, Left, Outcome, Rows, Run, deliver
+from service.jobs import BatchRecord, Job, Lane, Left, Outcome, Rows, Run, deliver
 from service.priority import give_way
 
 BULK_SHARE = 4
@@ -36,15 +35,6 @@ R = TypeVar("R", bound=Rows)
 logger = logging.getLogger("elbound")
 
 
-@dataclass(frozen=True)
-class BatchRecord:
-    """What metrics want of a batch: rows, and seconds that each job waited and that the device took."""
-
-    rows: int
-    waits: Sequence[float]
-    seconds: float
-
-
 class Batcher:
     """One device worker for all models of the process; `short_on_loop` says that the device is the CPU."""
 
@@ -57,6 +47,7 @@ class Batcher:
         short_on_loop: bool = False,
         on_batch: Callable[[BatchRecord], None] = lambda _: None,
         on_fault: Callable[[], None] = lambda: None,
+        current_context: Callable[[], object] | None = None,
     ) -> None:
         self.max_queue_rows = max_queue_rows
         self.max_queue_bytes = max_queue_bytes
@@ -64,6 +55,7 @@ class Batcher:
         self.short_on_loop = short_on_loop
         self.on_batch = on_batch
         self.on_fault = on_fault
+        self.current_context = current_context
         self.lanes: dict[Lane, deque[Job]] = {"interactive": deque(), "bulk": deque()}
         self.waiting_rows = 0
         self.waiting_bytes = 0
@@ -112,6 +104,8 @@ class Batcher:
         waited some milliseconds. Raises Overloaded at once, DeadlineExceeded, CallerLeft, or what `run` raises.
         """
         job = Job(run, x, lane, deadline, batch_rows or self.batch_rows, asyncio.get_running_loop(), left)
+        if self.current_context is not None:
+            job.context = self.current_context()
         self._admit(job)
         if self.short_on_loop and lane == "interactive" and job.rows <= SHORT_ROWS:
             if not self.arrived or self.arrived[-1].loop is not job.loop:
@@ -219,7 +213,8 @@ class Batcher:
         deliver(outcomes, on_loop=on_loop)
         if results is not None:
             rows = sum(job.rows for job in wanted)
-            self.on_batch(BatchRecord(rows, [now - job.queued for job in wanted], time.monotonic() - now))
+            contexts = [job.context for job in wanted] if self.current_context else ()
+            self.on_batch(BatchRecord(rows, [now - job.queued for job in wanted], time.monotonic() - now, contexts))
 
     def _retry(self, jobs: Sequence[Job], *, on_loop: bool) -> None:
         """Each job by itself, on the worker: one after the other they would keep the event loop."""

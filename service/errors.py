@@ -178,6 +178,8 @@ STATUS: dict[type[ElboundError], int] = {
     ElboundError: 500,
 }
 
+ERROR_CODE = "elbound.error_code"
+"""Where the scope of a request holds the code of the error that it was answered with, for the metrics."""
 REFUSED = "elbound.refused"
 """Where the scope of a request holds the error for which its connection was refused meanwhile."""
 BREAK_OFF = "elbound.break_off"
@@ -220,13 +222,14 @@ def answer_of(error: ElboundError, path: str = "") -> Response:
 async def on_elbound_error(request: Request, error: Exception) -> Response:
     """What went wrong with a request, in the one shape."""
     assert isinstance(error, ElboundError)
+    request.scope[ERROR_CODE] = error.code
     return answer_of(error, request.scope["path"])
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
     """Unknown routes and methods in the same shape."""
     assert isinstance(error, HTTPException)
-    code = HTTP_CODES.get(error.status_code, "http_error")
+    code = request.scope[ERROR_CODE] = HTTP_CODES.get(error.status_code, "http_error")
     body = error_body(code, str(error.detail), path=request.scope["path"])
     return error_response(error.status_code, body, error.headers)
 
@@ -236,11 +239,8 @@ async def on_disconnect(request: Request, _: Exception) -> Response:
 
     Either the caller left, or the connection was refused for the error that stands in the scope, and has its answer.
     """
-    refused = request.scope.get(REFUSED)
-    if refused is not None:
-        return answer_of(refused)
-    body = error_body("client_disconnected", "the body ended before its announced length", path=request.scope["path"])
-    return error_response(400, body)
+    refused = request.scope.get(REFUSED) or CallerLeft("the body ended before its announced length")
+    return await on_elbound_error(request, refused)
 
 
 async def on_unexpected_error(request: Request, _: Exception) -> Response:

@@ -84,6 +84,11 @@ class PValues(Collector):
         if len(waiting) >= WAITING_UPLOADS or len(values) >= WAITING_UPLOADS:
             self._count(model)
 
+    def remove(self, model: tuple[str, str]) -> None:
+        """End the series of a model."""
+        for held in (self.waiting, self.counts, self.sums):
+            held.pop(model, None)
+
     def _count(self, model: tuple[str, str]) -> None:
         values = np.concatenate(self.waiting.pop(model))
         places = np.searchsorted(self.edges, values, side="left")

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
 from torch import Tensor
@@ -29,12 +30,25 @@ Left: TypeAlias = Callable[[], Awaitable[None]]
 Outcome: TypeAlias = "Rows | Exception"
 
 
+@dataclass(frozen=True)
+class BatchRecord:
+    """What metrics want of a batch: rows, and seconds that each job waited and that the device took.
+
+    `contexts` are those of `current_context`, one a job, where that is asked for.
+    """
+
+    rows: int
+    waits: Sequence[float]
+    seconds: float
+    contexts: Sequence[Any] = ()
+
+
 class Job:
     """Rows of one caller for one `run`, joined up to `batch_rows`; `deadline` is on the monotonic clock, in seconds."""
 
     __slots__ = (
-        "alone", "batch_rows", "deadline", "future", "lane", "left", "loop", "queued", "rows", "run", "size", "timer",
-        "watcher", "x",
+        "alone", "batch_rows", "context", "deadline", "future", "lane", "left", "loop", "queued", "rows", "run", "size",
+        "timer", "watcher", "x",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +73,7 @@ class Job:
         self.rows: int = x.shape[0]
         self.size = x.nbytes
         self.alone = False
+        self.context: object | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.watcher: asyncio.Future[None] | None = None
 

@@ -1,7 +1,9 @@
 """Prometheus metrics: base units, `_total`, bounded labels. Updated per batch and per request, never per item."""
 
 import asyncio
+import platform
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 import numpy as np
@@ -9,20 +11,34 @@ import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from elbound import __version__
 from elbound.calibration.calibration import Decisions, ScoredItems
 from elbound.data.items import TensorItems
+from elbound.errors import ElboundError
 from elbound.scorer import Scorer
 from service.access.caller import CALLER
-from service.batcher import BatchRecord
 from service.drift import ModelDrift
-from service.errors import REFUSED, answer_of
+from service.errors import ERROR_CODE, REFUSED, answer_of
 from service.histograms import Buckets, Histogram, PValues
+from service.jobs import BatchRecord
 from service.logs import REQUEST_ID, RequestLog, current_request
 
 MODEL = ("model_name", "model_version")
+BOUND_CONFIDENCE = 0.999
+"""Of 1,000 models that score nothing but normal items one realises more than its `elbound_false_alarm_bound`."""
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+UPLOAD_SECONDS = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600)
+ALERTED = (
+    "overloaded", "too_many_connections", "too_many_streams", "spool_full", "internal_error",
+    "device_fault",
+)  # fmt: skip
+"""Reasons that an alert is about: want of room, then faults of ours."""
+UNTOLD = {500: "internal_error", 503: "not_ready"}
+"""Reasons of answers that are no error of ours to tell: what nobody expected, and the probe of `/readyz`."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 STAGES = ("decode", "queue", "infer", "postprocess")
+STREAMED = "elbound.streamed"
+"""Where the scope of a request says that it is scored piece by piece: how long that takes is the sender's affair."""
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -35,8 +51,17 @@ class Metrics:
         self.requests = Counter(
             "elbound_requests", "Requests answered.", ("route", "method", "status"), registry=registry
         )
+        self.refused = Counter(
+            "elbound_requests_refused",
+            "Requests that ended in an error, by its code.",
+            ("reason",),
+            registry=registry,
+        )
         self.request_seconds = Histogram(
             "elbound_request_duration_seconds", "Time to answer.", edges=SECONDS, label="route"
+        )
+        self.upload_seconds = Histogram(
+            "elbound_upload_duration_seconds", "Time of an upload scored piece by piece.", edges=UPLOAD_SECONDS
         )
         self.stage_seconds = Histogram(
             "elbound_stage_duration_seconds", "Time in a stage.", edges=SECONDS, label="stage"
@@ -45,7 +70,9 @@ class Metrics:
             "elbound_batch_items", "Items that the device took at once.", edges=tuple(2.0**i for i in range(14))
         )
         self.p_values = PValues(MODEL)
-        for histogram in (self.request_seconds, self.stage_seconds, self.batch_items, self.p_values):
+        for histogram in (
+            self.request_seconds, self.upload_seconds, self.stage_seconds, self.batch_items, self.p_values,
+        ):  # fmt: skip
             registry.register(histogram)
         self.items = Counter(
             "elbound_items_scored",
@@ -63,6 +90,12 @@ class Metrics:
             registry=registry,
         )
         self.target = Gauge("elbound_false_alarm_target", "The bundle's alpha.", MODEL, registry=registry)
+        self.bound = Gauge(
+            "elbound_false_alarm_bound",
+            "What the rate of false alarms that this calibration realises stays below, for 999 of 1,000 models.",
+            MODEL,
+            registry=registry,
+        )
         self.calibration_items = Gauge(
             "elbound_calibration_items", "Items that calibrate the verdict.", MODEL, registry=registry
         )
@@ -84,9 +117,21 @@ class Metrics:
         self.key_file_errors = Counter(
             "elbound_key_file_errors", "Times that the key file changed and could not be used.", registry=registry
         )
-        self.queue_depth = Gauge("elbound_queue_depth", "Items that wait for the device.", registry=registry)
+        self.by_model = [
+            self.items, self.rejected, self.unseen, self.target, self.bound, self.calibration_items,
+            self.log_martingale, self.max_log_martingale, self.model_info,
+        ]  # fmt: skip
+        """Whose labels begin with `MODEL`: `remove_model` takes a version's series out of each."""
+        for reason in ALERTED:
+            self.refused.labels(reason)  # at zero from the start: a rate does not see the first of a new series
+        self.build_info = Gauge(
+            "elbound_build_info", "1 for what runs here.", ("version", "python", "torch"), registry=registry
+        )
+        self.build_info.labels(__version__, platform.python_version(), str(torch.__version__)).set(1)
+        self.on_stage: Callable[[str, float], None] | None = None
+        """Told of each stage that `stage` has timed."""
         self.stages = {name: self.stage_seconds.of(name) for name in STAGES}
-        self.answered: dict[tuple[str, str, int], tuple[Counter, Buckets]] = {}
+        self.answered: dict[tuple[str, str, int, bool], tuple[Counter, Buckets]] = {}
         self.verdicts: dict[tuple[str, str], tuple[Counter, Counter]] = {}
         """Of each model: its normal items and its anomalies."""
 
@@ -94,11 +139,14 @@ class Metrics:
         """Start the series of a loaded model, counters at zero, so that rates exist from the first scrape."""
         labels = (scorer.name, scorer.version)
         self.target.labels(*labels).set(scorer.alpha)
+        bound = scorer.calibration.rate_bound(scorer.alpha, scorer.guarantee, confidence=BOUND_CONFIDENCE)
+        if bound is not None:
+            self.bound.labels(*labels).set(bound)
         self.calibration_items.labels(*labels).set(scorer.calibration.n)
         self.model_info.labels(*labels, scorer.schema.kind, scorer.device.type).set(1)
-        if scorer.device.type == "cuda":
-            memory = self.device_memory.labels(str(scorer.device))
-            memory.set_function(lambda: float(torch.cuda.memory_reserved(scorer.device)))
+        device = scorer.device
+        if device.type == "cuda":
+            self.device_memory.labels(str(device)).set_function(lambda: float(torch.cuda.memory_reserved(device)))
         self.verdicts[labels] = self.items.labels(*labels, "normal"), self.items.labels(*labels, "anomaly")
         self.p_values.add(labels, np.empty(0))
 
@@ -108,11 +156,22 @@ class Metrics:
         self.log_martingale.labels(*labels).set_function(lambda: drift.up_to_date().log_martingale)
         self.max_log_martingale.labels(*labels).set_function(lambda: drift.up_to_date().max_log_martingale)
 
+    def remove_model(self, labels: tuple[str, str]) -> None:
+        """End every series of a name and version that is served no more; what still comes of it is not counted."""
+        self.verdicts.pop(labels, None)
+        self.p_values.remove(labels)
+        for metric in self.by_model:
+            metric.remove_by_labels(dict(zip(MODEL, labels, strict=True)))
+
+    def watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """A gauge whose value is read when it is asked for."""
+        Gauge(name, documentation, registry=self.registry).set_function(read)
+
     def observe_upload(self, scorer: Scorer, items: TensorItems) -> None:
         """Count what could not be read and what training never saw, before anything is scored."""
-        if not (items.errors or items.unseen):
-            return
         labels = (scorer.name, scorer.version)
+        if not (items.errors or items.unseen) or labels not in self.verdicts:
+            return
         for error in items.errors.values():
             self.rejected.labels(*labels, error.code).inc()
         for column, count in items.unseen.items():
@@ -121,17 +180,21 @@ class Metrics:
     def observe_scores(self, scorer: Scorer, scored: ScoredItems, decisions: Decisions) -> None:
         """Count `decisions`, those at the bundle's alpha and guarantee, whatever the request asked for."""
         labels = (scorer.name, scorer.version)
+        counters = self.verdicts.get(labels)
+        if counters is None:
+            return
+        normal, anomaly = counters
         n_anomalies = int(np.count_nonzero(decisions.is_anomaly))
-        normal, anomaly = self.verdicts[labels]
         if n_anomalies:
             anomaly.inc(n_anomalies)
         if n_anomalies < len(scored):
             normal.inc(len(scored) - n_anomalies)
         self.p_values.add(labels, scored.p_value)
 
-    def count_refused(self, status: int) -> None:
+    def count_refused(self, error: ElboundError) -> None:
         """Count an answer to what never became a request."""
-        self.requests.labels("unmatched", "other", str(status)).inc()
+        self.requests.labels("unmatched", "other", str(answer_of(error).status_code)).inc()
+        self.refused.labels(error.code).inc()
 
     def observe_batch(self, batch: BatchRecord) -> None:
         self.batch_items.of().observe(batch.rows)
@@ -139,18 +202,19 @@ class Metrics:
         for wait in batch.waits:
             self.stages["queue"].observe(wait)
 
-    def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
+    def observe_request(self, route: str, method: str, status: int, seconds: float, *, streamed: bool = False) -> None:
         """Count and time an answer; `route` is a template and `method` a known one."""
-        found = self.answered.get((route, method, status))
+        found = self.answered.get((route, method, status, streamed))
         if found is None:
-            found = self.requests.labels(route, method, str(status)), self.request_seconds.of(route)
-            self.answered[route, method, status] = found
+            timed = self.upload_seconds.of() if streamed else self.request_seconds.of(route)
+            found = self.requests.labels(route, method, str(status)), timed
+            self.answered[route, method, status, streamed] = found
         found[0].inc()
         found[1].observe(seconds)
 
     def stage(self, name: str) -> "Stage":
         """Time a stage: decode (bytes to event tensor) or postprocess (scores to the answer)."""
-        return Stage(self.stages[name])
+        return Stage(self.stages[name], name, self.on_stage)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)
@@ -184,12 +248,15 @@ class MetricsMiddleware:
             if REFUSED not in scope:
                 raise
             status = answer_of(scope[REFUSED]).status_code  # the server stops and has told the caller
+            scope[ERROR_CODE] = scope[REFUSED].code
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             caller = scope.get(CALLER)
             method = scope["method"] if scope["method"] in METHODS else "other"
             seconds = time.perf_counter() - started
-            self.metrics.observe_request(route, method, status, seconds)
+            self.metrics.observe_request(route, method, status, seconds, streamed=STREAMED in scope)
+            if status >= 400 or ERROR_CODE in scope:
+                self.metrics.refused.labels(scope.get(ERROR_CODE, UNTOLD.get(status, "http_error"))).inc()
             self.log.write(
                 route=route, method=method, status=status, seconds=seconds, key=caller.key.name if caller else None
             )
@@ -198,11 +265,16 @@ class MetricsMiddleware:
 class Stage:
     """The time between entering and leaving, in a histogram."""
 
-    def __init__(self, buckets: Buckets) -> None:
+    def __init__(self, buckets: Buckets, name: str, on_end: Callable[[str, float], None] | None) -> None:
         self.buckets = buckets
+        self.name = name
+        self.on_end = on_end
 
     def __enter__(self) -> None:
         self.started = time.perf_counter()
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.buckets.observe(time.perf_counter() - self.started)
+        seconds = time.perf_counter() - self.started
+        self.buckets.observe(seconds)
+        if self.on_end is not None:
+            self.on_end(self.name, seconds)

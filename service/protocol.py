@@ -42,10 +42,10 @@ look like one that reads nothing until it has taken a third of them."""
 
 @dataclass(eq=False)
 class Reception:
-    """What all connections of one server share; `on_refused` is told the status of answers that no route gave."""
+    """What all connections of one server share; `on_refused` is told of errors that no route answered."""
 
     settings: Settings
-    on_refused: Callable[[int], None]
+    on_refused: Callable[[ElboundError], None]
     open: "set[ReceivingProtocol]" = field(default_factory=set)
     stop_tick: int | None = None
 
@@ -246,7 +246,7 @@ class ReceivingProtocol(BoundedProtocol):
     def _farewell(self, error: ElboundError) -> None:
         path = self.url.decode("latin-1").partition("?")[0] if self.messages else ""
         self._write(error, path, [*self.server_state.default_headers, (REQUEST_ID_HEADER, new_request_id())])
-        self.reception.on_refused(answer_of(error).status_code)
+        self.reception.on_refused(error)
 
     def _write(self, error: ElboundError, path: str, default_headers: list[tuple[bytes, bytes]]) -> None:
         answer = answer_of(error, path)

@@ -1,12 +1,14 @@
 """Running the application on uvicorn: one process, one socket, a graceful end."""
 
 import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -18,12 +20,16 @@ from service.protocol import SPARE_CONNECTIONS, Reception
 from service.settings import Settings
 from service.state import State
 
+if TYPE_CHECKING:
+    from service.tracing import Tracing
+
 logger = logging.getLogger("elbound")
 
 STOP_MARGIN_S = 3
 """What is not finished within `shutdown_grace_s` has been told so for this long when uvicorn cancels it."""
 SWITCH_SECONDS = 0.0005
 """How long a thread that decodes or scores may keep the interpreter while a small request waits for it."""
+TRACE_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 OWN_FILES = 128
 """Open files beside the connections, generously."""
 
@@ -32,7 +38,7 @@ def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
     """Serve until SIGTERM or SIGINT; what was accepted by then is finished. Raises ElboundError."""
     set_up_logs(settings)
     check_exposure(settings)
-    app = create_app(settings, bundles)
+    app = create_app(settings, bundles, _tracing())
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
     check_exposure(replace(settings, host=host))  # a name may lead elsewhere by now
@@ -47,9 +53,11 @@ def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
     if settings.insecure and not settings.api_keys_file:
         logger.warning("insecure, and without keys: everybody who reaches %s may score and read", host)
     _allow_files(settings.max_connections + SPARE_CONNECTIONS + OWN_FILES)
+    reception = Reception(settings, state.metrics.count_refused)
+    state.metrics.watch("elbound_connections", "Connections that are open.", lambda: len(reception.open))
     config = uvicorn.Config(
         app,
-        http=Reception(settings, state.metrics.count_refused).protocol,  # type: ignore[arg-type]
+        http=reception.protocol,  # type: ignore[arg-type]
         ws="none",
         loop=_loop(),
         log_config=None,
@@ -63,6 +71,18 @@ def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
         signal.signal(number, lambda *_: None)
     logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _tracing() -> "Tracing | None":
+    """Spans where the environment says where they go, as OpenTelemetry has it."""
+    if not any(os.environ.get(name) for name in TRACE_ENDPOINTS):
+        return None
+    try:
+        from service.tracing import Tracing
+    except ImportError:
+        logger.warning('%s is set, but nothing is traced: pip install "elbound[otel]"', TRACE_ENDPOINTS[0])
+        return None
+    return Tracing.exporting()
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -8,7 +8,6 @@ import pytest
 
 from elbound.scores import SCORES
 from service.app import create_app
-from service.metrics import Metrics
 from service.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
@@ -28,10 +27,9 @@ def test_no_setting_is_documented_that_is_not_there() -> None:
     assert named <= {one.name.upper() for one in fields(Settings)}
 
 
-def test_every_metric_is_documented(table_scorer) -> None:  # type: ignore[no-untyped-def]
-    metrics = Metrics()
-    metrics.add_model(table_scorer)
-    names = set(re.findall(r"^# TYPE (elbound_\w+)", metrics.render().decode(), re.MULTILINE))
+def test_every_metric_is_documented(table_bundle: Path) -> None:
+    app = create_app(Settings(), [table_bundle])
+    names = set(re.findall(r"^# TYPE (elbound_\w+)", app.state.elbound.metrics.render().decode(), re.MULTILINE))
     for name in names:
         assert name.removesuffix("_created") in OPERATIONS or name.endswith("_created"), name
 
@@ -63,7 +61,12 @@ def test_the_pictures_are_those_that_the_code_draws(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{name}.md" for name in ("api", "bundle", "operations", "report", "scores"))]
+    "page",
+    [
+        "README.md",
+        "deploy/README.md",
+        *(f"docs/{name}.md" for name in ("api", "bundle", "operations", "report", "runbook", "scores")),
+    ],
 )
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):

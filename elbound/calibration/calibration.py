@@ -227,6 +227,19 @@ class Calibration:
         """The calibrators of a group by its number, or of all items together."""
         return self.pooled if group == POOLED else self.by_group[group]
 
+    def rate_bound(self, alpha: float, guarantee: float | None = None, *, confidence: float) -> float | None:
+        """What the realised rate of false alarms stays below with `confidence`, of whichever group has the highest.
+
+        It follows from how many items calibrate, not from what is scored. None where no rate is promised.
+        """
+        if not self.held_out:
+            return None
+        rates = [
+            ranking.verdict.realised_rate(alpha, guarantee, confidence=2 * confidence - 1)
+            for ranking in (self.pooled, *self.by_group)
+        ]
+        return max((rate.high for rate in rates if rate is not None), default=None)
+
     def decide(self, scored: ScoredItems, alpha: float, guarantee: float | None = None) -> Decisions:
         """Which items are anomalies at `alpha`, each by the calibrators that ranked it, and how far they are."""
         if self.item_groups is None:

@@ -57,7 +57,7 @@ class RateInterval(NamedTuple):
 
     low: float
     high: float
-    confidence: float = 0.95
+    confidence: float
 
 
 class ConformalCalibrator:
@@ -163,13 +163,15 @@ class ConformalCalibrator:
         severity: np.ndarray = (on_grid - self.median) / (threshold - self.median)
         return severity
 
-    def realised_rate(self, alpha: float, guarantee: float | None = None) -> RateInterval | None:
+    def realised_rate(
+        self, alpha: float, guarantee: float | None = None, *, confidence: float = 0.95
+    ) -> RateInterval | None:
         """The central interval of Beta(k, n + 1 - k), the law of the rate that this calibration set realises.
 
         It is exact for scores without ties and an upper bound with them. None where alpha does not resolve.
         """
         k = self.rank(alpha, guarantee)
-        return _rate_interval(k, self.n) if k else None
+        return _rate_interval(k, self.n, confidence) if k else None
 
 
 @lru_cache(maxsize=1024)
@@ -178,12 +180,12 @@ def _rank(n: int, alpha: float) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _rate_interval(k: int, n: int) -> RateInterval:
+def _rate_interval(k: int, n: int, confidence: float) -> RateInterval:
     from scipy.special import betaincinv
 
-    tail = (1 - RateInterval._field_defaults["confidence"]) / 2
+    tail = (1 - confidence) / 2
     low, high = betaincinv(k, n + 1 - k, [tail, 1 - tail])
-    return RateInterval(float(low), float(high))
+    return RateInterval(float(low), float(high), confidence)
 
 
 @lru_cache(maxsize=1024)

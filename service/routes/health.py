@@ -28,6 +28,4 @@ async def readyz(request: Request) -> JSONResponse:
 @router.get("/metrics", response_class=Response, summary="Prometheus metrics")
 async def metrics(request: Request) -> Response:
     """The text format of Prometheus."""
-    state = state_of(request)
-    state.metrics.queue_depth.set(state.batcher.waiting_rows)
-    return Response(state.metrics.render(), media_type=CONTENT_TYPE)
+    return Response(state_of(request).metrics.render(), media_type=CONTENT_TYPE)

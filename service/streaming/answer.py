@@ -23,8 +23,9 @@ from elbound.errors import ElboundError
 from service.access.caller import Caller, caller_of
 from service.answer import fixed_header, groups_document, summary_document
 from service.decode import join
-from service.errors import BREAK_OFF, CallerLeft, DeadlineExceeded, Overloaded
+from service.errors import BREAK_OFF, ERROR_CODE, CallerLeft, DeadlineExceeded, Overloaded
 from service.limits import body_too_large, check_encoding
+from service.metrics import STREAMED
 from service.scoring import Answer, none_scored
 from service.state import State
 from service.streaming.feed import Feed, Unpacked
@@ -76,6 +77,7 @@ class StreamedScore(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ElboundError, ClientDisconnect where nothing is answered yet."""
+        scope[STREAMED] = True
         with self.state.streams.admit():
             work = Work(self.state, self.order, self.reader, self.encoding, caller_of(scope))
             receiving = asyncio.create_task(work.receive(receive))
@@ -119,6 +121,7 @@ class StreamedScore(Response):
             data = writer.end(self._summary(tally, work.unseen))
             await send({"type": "http.response.body", "body": data})
             return
+        scope[ERROR_CODE] = failure.code
         data = writer.fail(failure)
         await send({"type": "http.response.body", "body": data, "more_body": True})
         scope[BREAK_OFF]()

@@ -1,6 +1,7 @@
 """A real server for real requests: `elbound serve` as a process, on a port of its own."""
 
 import hashlib
+import os
 import re
 import signal
 import time
@@ -11,7 +12,7 @@ import httpx
 import orjson
 import pytest
 
-from tests.forked import ENVIRON, Forked
+from tests.forked import Forked
 
 START_TIMEOUT_S = 60
 
@@ -36,9 +37,11 @@ class Server:
 
     def __init__(self, bundles: list[Path], log: Path, environ: dict[str, str]) -> None:
         self.log = log
-        plain = {name: value for name, value in ENVIRON.items() if not name.startswith("ELBOUND_")}
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("ELBOUND_")}
         log.touch()
-        self.process = Forked("serve", *bundles, "--port", 0, stdout=log, env={**plain, **environ})
+        self.process = Forked(
+            "serve", *bundles, "--port", 0, stdout=log, env={**plain, "OMP_NUM_THREADS": "1", **environ}
+        )
         self.url = self._wait()
         self.client = httpx.Client(base_url=self.url, timeout=60)
 

@@ -273,7 +273,10 @@ def test_a_request_is_logged_by_its_template_and_without_its_secrets(keyed) -> N
     )  # fmt: skip
     call(keyed, "reader", "GET", "/models/hidden-name", **{"x-request-id": "mine-2"})
     call(keyed, "opensesame", "GET", "/models", **{"x-request-id": "mine-3"})
-    found = {line["request_id"]: line for line in log_lines(keyed) if line["message"] == "request"}
+    found: dict[object, dict[str, object]] = {}
+    until = time.monotonic() + 10
+    while "mine-3" not in found and time.monotonic() < until:  # a line is written after its answer
+        found = {line["request_id"]: line for line in log_lines(keyed) if line["message"] == "request"}
     facts = [
         {name: found[one].get(name) for name in ("method", "route", "status", "key", "level")}
         for one in ("mine-1", "mine-2", "mine-3")
