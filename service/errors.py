@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from elbound import errors as library
 from elbound.errors import ElboundError
+from service.store import errors as store
 
 
 class Overloaded(ElboundError):
@@ -149,6 +150,13 @@ STATUS: dict[type[ElboundError], int] = {
     ModelNotFound: 404,
     ModelRequired: 400,
     Unauthorized: 401,
+    store.NotInStore: 409,
+    store.StoreReadOnly: 409,
+    store.StoreUnreadable: 503,
+    store.VersionNotFound: 404,
+    store.VersionRefused: 422,
+    store.NothingBefore: 409,
+    store.NoShadow: 409,
     NoItemScored: 422,
     ElboundError: 500,
 }

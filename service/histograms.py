@@ -74,6 +74,11 @@ class PValues(Collector):
         if len(waiting) >= WAITING_UPLOADS or len(values) >= WAITING_UPLOADS:
             self._count(model)
 
+    def remove(self, model: tuple[str, str]) -> None:
+        """End a series."""
+        for known in (self.waiting, self.counts, self.sums):
+            known.pop(model, None)
+
     def _count(self, model: tuple[str, str]) -> None:
         values = np.concatenate(self.waiting.pop(model))
         places = np.searchsorted(self.edges, values, side="left")

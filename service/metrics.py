@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter as Counts
 from types import TracebackType
 
 import numpy as np
@@ -16,8 +17,8 @@ from service.batcher import BatchRecord
 from service.drift import ModelDrift
 from service.errors import REFUSED, answer_of
 from service.histograms import Buckets, Histogram, PValues
+from service.store.metrics import MODEL, StoreMetrics
 
-MODEL = ("model_name", "model_version")
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 STAGES = ("decode", "queue", "infer", "postprocess")
@@ -84,16 +85,21 @@ class Metrics:
         self.answered: dict[tuple[str, str, int], tuple[Counter, Buckets]] = {}
         self.verdicts: dict[tuple[str, str], tuple[Counter, Counter]] = {}
         """Of each model: its normal items and its anomalies."""
+        self.loaded: Counts[tuple[str, str]] = Counts()
+        """How often a version is in memory: one may come back while the last request of its first time is answered."""
+        self.store = StoreMetrics(registry)
 
     def add_model(self, scorer: Scorer) -> None:
         """Start the series of a loaded model, counters at zero, so that rates exist from the first scrape."""
         labels = (scorer.name, scorer.version)
+        self.loaded[labels] += 1
         self.target.labels(*labels).set(scorer.alpha)
         self.calibration_items.labels(*labels).set(scorer.calibration.n)
         self.model_info.labels(*labels, scorer.schema.kind, scorer.device.type).set(1)
         if scorer.device.type == "cuda":
-            memory = self.device_memory.labels(str(scorer.device))
-            memory.set_function(lambda: float(torch.cuda.memory_reserved(scorer.device)))
+            device = scorer.device
+            memory = self.device_memory.labels(str(device))
+            memory.set_function(lambda: float(torch.cuda.memory_reserved(device)))
         self.verdicts[labels] = self.items.labels(*labels, "normal"), self.items.labels(*labels, "anomaly")
         self.p_values.add(labels, np.empty(0))
 
@@ -102,6 +108,20 @@ class Metrics:
         labels = (scorer.name, scorer.version)
         self.log_martingale.labels(*labels).set_function(lambda: drift.up_to_date().log_martingale)
         self.max_log_martingale.labels(*labels).set_function(lambda: drift.up_to_date().max_log_martingale)
+
+    def remove_model(self, labels: tuple[str, str]) -> None:
+        """End the series of a version that nobody holds any more."""
+        self.loaded[labels] -= 1
+        if self.loaded[labels] > 0:
+            return
+        del self.loaded[labels]
+        self.verdicts.pop(labels, None)
+        self.p_values.remove(labels)
+        for metric in (
+            self.items, self.rejected, self.unseen, self.target, self.calibration_items, self.model_info,
+            self.log_martingale, self.max_log_martingale,
+        ):  # fmt: skip
+            metric.remove_by_labels(dict(zip(MODEL, labels, strict=True)))
 
     def observe_upload(self, scorer: Scorer, items: TensorItems) -> None:
         """Count what could not be read and what training never saw, before anything is scored."""

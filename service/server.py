@@ -29,17 +29,13 @@ OWN_FILES = 128
 def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
     """Serve until SIGTERM or SIGINT; what was accepted by then is finished. Raises ElboundError."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    if not bundles and not settings.models:
+        raise ConfigError("nothing to serve: name bundles, or a folder of models with --models", where="bundles")
     app = create_app(settings, bundles)
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
     state = app.state.elbound
     assert isinstance(state, State)
-    for served in state.registry.models.values():
-        scorer = served.scorer
-        logger.info(
-            "serving %s %s on %s by %s (%s), alpha %g",
-            scorer.name, scorer.version, scorer.device, scorer.engine.name, scorer.engine.reason, scorer.alpha,
-        )  # fmt: skip
     if not settings.api_key and not ipaddress.ip_address(host).is_loopback:
         logger.warning("no ELBOUND_API_KEY is set: everybody who reaches %s may score", host)
     _allow_files(settings.max_connections + SPARE_CONNECTIONS + OWN_FILES)
