@@ -182,11 +182,10 @@ class StoreModels:
 
     async def _wanted(self, model: StoreModel, version: str) -> ServedModel:
         """A version that somebody asks for. Raises VersionNotFound, VersionRefused."""
-        served = self.serving.registry.models.get(model.name)
-        if served is not None and version == model.active:
-            return served
         if version not in model.listing.versions:
             raise VersionNotFound(f"the store has no version {version[:100]!r} of {model.name}", where="version")
+        if version == model.active:
+            return self.serving.registry.get(model.name)
         found = await self._open(model, version)
         if isinstance(found, Refusal):
             raise VersionRefused(f"{model.name} {version} is refused: {found.message}", where=found.code)
