@@ -1,6 +1,5 @@
 """The one way from a bundle's folder to a model that can be served."""
 
-import gc
 from pathlib import Path
 
 from elbound.errors import BundleError
@@ -26,13 +25,3 @@ def open_bundle(folder: Path, *, device: str, name: str | None = None, version: 
         scorer.decide(scorer.score_tensor(rows))
     fixed_header(scorer, Terms(scorer.alpha, scorer.guarantee))
     return ServedModel(scorer, folder)
-
-
-def settle_memory() -> None:
-    """Put all that is loaded out of the garbage collector's sight.
-
-    Or it walks over all of torch again and again: 40 % of a small request. What was put there goes by its reference
-    count alone: a model must be in no circle of references.
-    """
-    gc.collect()
-    gc.freeze()

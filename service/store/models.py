@@ -15,7 +15,7 @@ import torch
 from elbound.device import cpu_workers
 from elbound.errors import ElboundError
 from service.errors import ModelNotFound
-from service.opening import open_bundle, settle_memory
+from service.opening import open_bundle
 from service.registry import ServedModel
 from service.serving import Serving
 from service.store.errors import NoShadow, NothingBefore, NotInStore, StoreUnreadable, VersionNotFound, VersionRefused
@@ -30,7 +30,7 @@ NOTHING = Listing(())
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a version is not served; `shape` is what its files looked like."""
+    """Why a version is not served; `shape` is what its files looked like, None where a later look may succeed."""
 
     code: str
     message: str
@@ -186,21 +186,23 @@ class StoreModels:
             raise VersionNotFound(f"the store has no version {version[:100]!r} of {model.name}", where="version")
         if version == model.active:
             return self.serving.registry.get(model.name)
-        found = await self._open(model, version)
+        found = await self._open(model, version, again=True)
         if isinstance(found, Refusal):
             raise VersionRefused(f"{model.name} {version} is refused: {found.message}", where=found.code)
         return found
 
-    async def _open(self, model: StoreModel, version: str) -> ServedModel | Refusal:
-        """Load a version, unless it is there as the shadow, or was refused and has not changed since."""
+    async def _open(self, model: StoreModel, version: str, *, again: bool = False) -> ServedModel | Refusal:
+        """Load a version, unless it is there as the shadow, or was refused, has not changed and is not to be tried
+        again."""
         shadow = self.shadows.running.get(model.name)
         if shadow is not None and shadow.served.scorer.version == version:
             return shadow.served
-        found = await self._aside(self._load, model, version)
-        if isinstance(found, ServedModel):
-            self._accept(model, version)
-        elif found is not model.refused.get(version):
-            self._accept(model, version)
+        known = model.refused.get(version)
+        found = await self._aside(self._load, model, version, None if again else known)
+        if found is known:
+            return known
+        self._accept(model, version)
+        if isinstance(found, Refusal):
             model.refused[version] = found
             metrics = self.serving.metrics.store
             metrics.swaps.labels(model.name, "refused").inc()
@@ -208,27 +210,27 @@ class StoreModels:
             logger.error("%s %s is refused: %s", model.name, version, found.message)
         return found
 
-    def _load(self, model: StoreModel, version: str) -> ServedModel | Refusal:
+    def _load(self, model: StoreModel, version: str, known: Refusal | None) -> ServedModel | Refusal:
         """In the loader's thread; whatever is wrong with a bundle, the service goes on."""
         if version not in model.listing.versions:
-            known = model.refused.get(version)
-            return known or Refusal("version_missing", f"ACTIVE names {version[:100]!r}, which the store does not have")
+            missing = Refusal("version_missing", f"ACTIVE names {version[:100]!r}, which the store does not have", ())
+            return known if known == missing else missing
         shape = self.source.shape_of(model.name, version)
-        known = model.refused.get(version)
         if known is not None and known.shape == shape:
             return known
         if model.active is None and model.name in self.serving.registry.models:
             return Refusal("name_taken", f"a bundle that was given beside the store is named {model.name} too", shape)
         try:
             folder = self.source.folder(model.name, version)
-            served = open_bundle(folder, device=self.device, name=model.name, version=version)
+            return open_bundle(folder, device=self.device, name=model.name, version=version)
+        except StoreUnreadable as error:
+            unread = Refusal(error.code, error.message)
+            return known if known == unread else unread
         except ElboundError as error:
             return Refusal(error.code, error.message, shape)
         except Exception as error:
             logger.exception("%s %s cannot be loaded", model.name, version)
             return Refusal("load_failed", str(error) or type(error).__name__, shape)
-        settle_memory()
-        return served
 
     async def _swap(self, model: StoreModel, served: ServedModel, how: How) -> None:
         """From here on `served` answers to the name."""

@@ -24,7 +24,7 @@ class Listing:
 
 
 class Source(Protocol):
-    """What a store is to the service. All calls may block; the first two raise StoreUnreadable."""
+    """What a store is to the service. All calls may block; the first two raise StoreUnreadable too."""
 
     def names(self) -> Sequence[str]:
         """What there may be models of."""
@@ -33,7 +33,8 @@ class Source(Protocol):
         """One name, which may be anything that a caller sent; None where it has no version."""
 
     def folder(self, name: str, version: str) -> Path:
-        """A local folder that holds a listed version; one that cannot be had is an ElboundError."""
+        """A local folder that holds a listed version. Raises StoreUnreadable where a later try may have it, or what
+        is wrong with it for good."""
 
     def shape_of(self, name: str, version: str) -> Hashable:
         """What changes when the version's files do: one that was refused is tried again then."""
@@ -52,9 +53,10 @@ class LocalStore:
         return _folders(self.root)
 
     def listing(self, name: str) -> Listing | None:
-        if not is_name(name) or name not in _folders(self.root):
+        folder = self.root / name
+        if not is_name(name) or (self.root.is_dir() and not folder.is_dir()):
             return None
-        versions = sorted(_folders(self.root / name), key=age, reverse=True)
+        versions = sorted(_folders(folder), key=age, reverse=True)
         return Listing(tuple(versions), self._pin(name)) if versions else None
 
     def folder(self, name: str, version: str) -> Path:
