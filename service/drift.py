@@ -120,7 +120,7 @@ class DriftMonitor:
 
     def add(self, scorer: Scorer) -> ModelDrift | None:
         """Start to follow a model, from where it was left or from its state; None for one that promises no rate."""
-        is_first = scorer.name not in self.models
+        is_first = all(name != scorer.name for name, _ in self.versions)
         self.models.pop(scorer.name, None)
         if not scorer.calibration.held_out:
             return None
