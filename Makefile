@@ -55,6 +55,7 @@ bench: $(READY)  ## measure; the tables are kept in benchmarks/results
 	$(BIN)/python -m benchmarks.scoring $(ARGS)
 	$(BIN)/python -m benchmarks.drift $(ARGS)
 	$(BIN)/python -m benchmarks.uploads $(ARGS)
+	$(BIN)/python -m benchmarks.swaps $(ARGS)
 
 bench-serving: $(READY)  ## every line of serving but the uploads, 25 min; needs wrk; make bench-serving ARGS="--only tail idle"
 	$(BIN)/python -m benchmarks.serving $(ARGS)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from elbound.bounds import fixed_noise
 from elbound.data.schema import ImageSchema, TableSchema
-from elbound.device import chunk_pool
+from elbound.device import chunk_pool, cpu_workers
 from elbound.models import MODELS, ModelSpec
 from elbound.scores import SCORES, Observed, Score, for_nets
 from elbound.views import build_view, modelled_schema
@@ -89,7 +89,7 @@ class Detector(nn.Module):
         )
         self.units = {name: SCORES[name.rpartition(".")[2]].unit for name in self.score_names}
         values = max(model.samples * model.nets * _row_values(model, schema) for model in spec.models)
-        self.workers = torch.get_num_threads()
+        self.workers = cpu_workers()
         self.cpu_chunk = max(MIN_CHUNK, min(MAX_CHUNK, CPU_CHUNK_VALUES // values))
         self.cuda_chunk = max(MIN_CHUNK, min(MAX_CUDA_CHUNK, CUDA_CHUNK_VALUES // values))
 

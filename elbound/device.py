@@ -22,6 +22,15 @@ def choose_device(name: str) -> torch.device:
 
 
 @cache
+def cpu_workers() -> int:
+    """Over how many threads chunks are spread: torch's own number when this was first asked.
+
+    A server lowers that number thread by thread, and loads models later too.
+    """
+    return torch.get_num_threads()
+
+
+@cache
 def chunk_pool(workers: int) -> ThreadPoolExecutor:
     """`workers` threads for chunks of items, each with one torch thread of its own.
 

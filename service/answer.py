@@ -1,8 +1,8 @@
 """Scored items as the document of an answer."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -12,6 +12,11 @@ from service.explaining import draw_heat
 from service.scoring import Answer, Terms, item_error
 
 Layout = Literal["items", "columns"]
+
+MAX_HEADERS = 64
+"""What callers may ask for is without bound: of each model the headers of so many terms are kept."""
+_HEADERS: "WeakKeyDictionary[Scorer, dict[Terms, Mapping[str, object]]]" = WeakKeyDictionary()
+"""They go with their model, since another version may take its place while the server runs."""
 
 
 def answer_document(answer: Answer, layout: Layout) -> dict[str, object]:
@@ -58,9 +63,18 @@ def summary_document(
     }
 
 
-@lru_cache(maxsize=64)
 def fixed_header(scorer: Scorer, terms: Terms) -> Mapping[str, object]:
     """What holds for all items of all uploads: the model, the rates, what decides, and the thresholds."""
+    known = _HEADERS.setdefault(scorer, {})
+    header = known.get(terms)
+    if header is None:
+        if len(known) >= MAX_HEADERS:
+            known.clear()
+        header = known[terms] = _make_header(scorer, terms)
+    return header
+
+
+def _make_header(scorer: Scorer, terms: Terms) -> Mapping[str, object]:
     calibration = scorer.calibration
     rate = calibration.verdict.realised_rate(terms.alpha, terms.guarantee) if calibration.held_out else None
     return {

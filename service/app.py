@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from elbound import __version__
 from elbound.device import choose_device
-from elbound.errors import ElboundError
+from elbound.errors import ConfigError, ElboundError
 from service.access.document import document_access
 from service.access.keys import KeyRing
 from service.access.local import LocalRules
@@ -30,10 +31,16 @@ from service.examples import request_body
 from service.jobs import BatchRecord
 from service.logs import RequestLog
 from service.metrics import Metrics, MetricsMiddleware
-from service.routes import drift, health, models, score, v2, v2_repository
+from service.opening import open_bundle
+from service.registry import ModelRegistry
+from service.routes import drift, health, models, score, store, v2, v2_repository
 from service.routes.small import SmallJsonMiddleware
+from service.serving import Serving
 from service.settings import Settings
 from service.state import State
+from service.store.models import StoreModels
+from service.store.shadow import Shadows
+from service.store.source import LocalStore
 from service.streaming.streams import Streams
 from service.warming import warm_up
 
@@ -56,7 +63,8 @@ class Service(FastAPI):
 
 
 def create_app(settings: Settings, bundles: Sequence[Path], tracing: "Tracing | None" = None) -> Service:
-    """The service for `bundles`; each is loaded here, so that a bad one stops the start with its reason."""
+    """The service for `bundles`, each of which is loaded here, so that a bad one stops the start with its reason, and
+    for the store of `settings.models`, which is first looked at when the server starts."""
     metrics = Metrics()
     keys = KeyRing(Path(settings.api_keys_file), metrics.key_file_errors.inc) if settings.api_keys_file else None
     table = RouteTable(ROUTES | ({"GET /metrics": "open"} if settings.open_metrics else {}))
@@ -69,13 +77,20 @@ def create_app(settings: Settings, bundles: Sequence[Path], tracing: "Tracing | 
         on_fault=lambda: os.kill(os.getpid(), signal.SIGTERM),
         current_context=tracing.current if tracing else None,
     )
-    state = State(settings, metrics, batcher, DriftMonitor(settings.state_dir), Streams(settings))
-    _watch(state)
+    serving = Serving(ModelRegistry(), metrics, DriftMonitor(settings.state_dir))
+    shadows = Shadows(batcher, metrics.store, max_shadow_bytes=settings.max_shadow_bytes)
+    state = State(settings, metrics, batcher, serving.drift, Streams(settings), serving, shadows)
     for path in bundles:
-        scorer = state.registry.load(path, device=settings.device).scorer
-        metrics.add_model(scorer)
-        if followed := state.drift.add(scorer):
-            metrics.add_drift(scorer, followed)
+        served = open_bundle(path, device=settings.device)
+        state.registry.check_free(served)
+        serving.begin(served)
+    if settings.models:
+        if not Path(settings.models).is_dir():
+            raise ConfigError(f"models must be a folder. {settings.models} is none", where="models")
+        state.store = StoreModels(
+            LocalStore(Path(settings.models)), serving, shadows, partial(warm_up, batcher), device=settings.device
+        )
+    _watch(state)
     app = Service(
         title="elbound",
         version=__version__,
@@ -98,7 +113,7 @@ def create_app(settings: Settings, bundles: Sequence[Path], tracing: "Tracing | 
     if tracing is not None:
         _trace(app, state, tracing)
     app.state.elbound = state
-    for part in (score, models, drift, health, v2, v2_repository):
+    for part in (score, models, store, drift, health, v2, v2_repository):
         app.include_router(part.router)
     check_listed(app.routes)
     _document(app, state, table)
@@ -134,32 +149,40 @@ def _lifespan(state: State, keys: KeyRing | None) -> Callable[[FastAPI], Any]:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         torch.set_num_threads(1)  # of the event loop: batches that it scores are too small for more
         state.batcher.start()
+        state.serving.loop = asyncio.get_running_loop()
         for served in state.registry.models.values():
-            await warm_up(state.batcher, served.scorer)
+            await warm_up(state.batcher, served)
+        if state.store is not None:
+            await state.store.look()
         stopping = asyncio.Event()
-        keepers = [asyncio.create_task(state.drift.keep(stopping))]
+        tasks = [asyncio.create_task(state.drift.keep(stopping))]
+        if state.store is not None:
+            tasks.append(asyncio.create_task(state.store.watch(stopping, poll_s=state.settings.store_poll_s)))
         if keys is not None:
-            keepers.append(asyncio.create_task(keys.watch(stopping)))
+            tasks.append(asyncio.create_task(keys.watch(stopping)))
         gc.collect()
         gc.freeze()  # or the collector walks over all of torch again and again: 40 % of a small request
         state.loaded = True
         yield
         state.loaded = False
         gc.unfreeze()
+        await state.shadows.end()
         state.batcher.stop()
         state.streams.threads.shutdown()
         stopping.set()
-        await asyncio.gather(*keepers)
+        await asyncio.gather(*tasks)
 
     return lifespan
 
 
 def _document(app: FastAPI, state: State, table: RouteTable) -> None:
     """Complete the OpenAPI document with a working example for every body, and who may use what."""
-    plain = app.openapi
+    plain, described = app.openapi, state.serving.changes
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
+        nonlocal described
+        if app.openapi_schema is None or described != state.serving.changes:
+            app.openapi_schema, described = None, state.serving.changes
             document = plain()
             scorers = [served.scorer for served in state.registry.models.values()]
             document["paths"]["/score"]["post"]["requestBody"] = request_body(scorers)

@@ -56,7 +56,7 @@ class Batcher:
         self.on_batch = on_batch
         self.on_fault = on_fault
         self.current_context = current_context
-        self.lanes: dict[Lane, deque[Job]] = {"interactive": deque(), "bulk": deque()}
+        self.lanes: dict[Lane, deque[Job]] = {"interactive": deque(), "bulk": deque(), "idle": deque()}
         self.waiting_rows = 0
         self.waiting_bytes = 0
         self.turn = 0
@@ -167,13 +167,20 @@ class Batcher:
         torch.set_num_threads(1)  # of this thread: large batches are spread over the cores chunk by chunk
         if self.short_on_loop:
             give_way()
-        while batch := self._next_batch():
+        while self._score_next():
+            pass
+
+    def _score_next(self) -> bool:
+        """Wait for a batch and score it; while the worker waits it holds none, nor its model."""
+        batch = self._next_batch()
+        if batch:
             self._score(batch)
+        return bool(batch)
 
     def _next_batch(self) -> list[Job]:
         """Wait for work; take the oldest job of the lane whose turn it is and what can join it."""
         with self.changed:
-            while not (self.lanes["interactive"] or self.lanes["bulk"]):
+            while not any(self.lanes.values()):
                 if self.stopping:
                     return []
                 self.changed.wait()
@@ -189,7 +196,7 @@ class Batcher:
             return bulk if self.turn == 0 else interactive
         if bulk:
             self.turn = 0  # whoever comes meanwhile waits for this one and for no second
-        return interactive or bulk
+        return interactive or bulk or self.lanes["idle"]
 
     def _score(self, batch: Sequence[Job], *, on_loop: bool = False) -> None:
         """Score what is still wanted; where a joined batch fails, each job is tried once by itself."""
@@ -211,7 +218,7 @@ class Batcher:
             outcomes += zip(wanted, results, strict=True)
             self.costs.learn(wanted, cpu_seconds=time.thread_time() - cpu, seconds=time.monotonic() - now)
         deliver(outcomes, on_loop=on_loop)
-        if results is not None:
+        if results is not None and wanted[0].lane != "idle":
             rows = sum(job.rows for job in wanted)
             contexts = [job.context for job in wanted] if self.current_context else ()
             self.on_batch(BatchRecord(rows, [now - job.queued for job in wanted], time.monotonic() - now, contexts))

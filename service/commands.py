@@ -9,21 +9,21 @@ import typer
 
 from service.settings import PREFIX, Settings
 
-Bundles = Annotated[list[Path], typer.Argument(help="Bundles that `elbound train` wrote; one or several.")]
+Bundles = Annotated[list[Path] | None, typer.Argument(help="Bundles that `elbound train` wrote; none with --models.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add `serve`, with one flag for every setting, and `keys`."""
 
-    def serve(bundles: list[Path], **flags: Any) -> None:
+    def serve(bundles: list[Path] | None, **flags: Any) -> None:
         """Load bundles and score uploads over HTTP."""
         import os
 
         from service.server import run_server
 
-        run_server(Settings.load(os.environ, flags), bundles)
+        run_server(Settings.load(os.environ, flags), bundles or [])
 
-    bundle = inspect.Parameter("bundles", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Bundles)
+    bundle = inspect.Parameter("bundles", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Bundles)
     serve.__signature__ = inspect.Signature([bundle, *_flags()])  # type: ignore[attr-defined]
     serve.__annotations__ = {"bundles": Bundles, **{flag.name: flag.annotation for flag in _flags()}}
     app.command()(serve)

@@ -17,6 +17,8 @@ from elbound.calibration.drift import CHUNK, DriftMartingale, fingerprint
 from elbound.errors import ConfigError, DataError
 from elbound.scorer import Scorer
 
+MAX_FOLLOWED = 64
+"""Versions whose martingales stay in memory: who goes back to one goes on where it was left."""
 SAVE_SECONDS = 5
 """How often a state that has changed is written; a crash loses the scores since."""
 SLICE = 1_024
@@ -58,6 +60,10 @@ class ModelDrift:
         self._n_waiting += len(scores)
         if self._n_waiting >= CHUNK:
             self.up_to_date()
+
+    def belongs_to(self, scorer: Scorer) -> bool:
+        """Whether it follows this very calibration."""
+        return fingerprint(self._martingale.calibrator) == fingerprint(scorer.calibration.verdict)
 
     def up_to_date(self) -> DriftMartingale:
         """The martingale after all scores so far."""
@@ -108,13 +114,22 @@ class DriftMonitor:
     def __init__(self, state_dir: str) -> None:
         self.folder = _open_folder(Path(state_dir)) if state_dir else None
         self.models: dict[str, ModelDrift] = {}
+        """By name the version that is served."""
+        self.versions: dict[tuple[str, str], ModelDrift] = {}
+        """By name and version those that are or were."""
 
     def add(self, scorer: Scorer) -> ModelDrift | None:
-        """Start to follow a model, from its state where there is one; None for a model that promises no rate."""
+        """Start to follow a model, from where it was left or from its state; None for one that promises no rate."""
+        is_first = all(name != scorer.name for name, _ in self.versions)
+        self.models.pop(scorer.name, None)
         if not scorer.calibration.held_out:
             return None
+        earlier = self.versions.get((scorer.name, scorer.version))
+        if earlier is not None and earlier.belongs_to(scorer):
+            earlier.saved_scores = -1  # the file has the state of another version by now
+            return self._follow(earlier)
         path, lost = self._path(scorer.name), None
-        if path and path.exists():
+        if path and path.exists() and is_first:
             try:
                 return self._follow(ModelDrift.from_file(scorer, path))
             except DataError as error:
@@ -124,11 +139,16 @@ class DriftMonitor:
 
     def _follow(self, drift: ModelDrift) -> ModelDrift:
         self.models[drift.name] = drift
+        key = (drift.name, drift.version)
+        self.versions.pop(key, None)
+        self.versions[key] = drift
+        if len(self.versions) > MAX_FOLLOWED:
+            del self.versions[next(iter(self.versions))]
         return drift
 
     async def observe(self, scorer: Scorer, scores: np.ndarray) -> None:
         """Follow the verdict's `scores` of an upload, `(m,)`, in slices between which others have their turn."""
-        if drift := self.models.get(scorer.name):
+        if drift := self.versions.get((scorer.name, scorer.version)):
             for start in range(0, len(scores), SLICE):
                 if start:
                     await asyncio.sleep(0)

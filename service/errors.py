@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from elbound import errors as library
 from elbound.errors import ElboundError
+from service.store import errors as store
 
 
 class Overloaded(ElboundError):
@@ -174,6 +175,13 @@ STATUS: dict[type[ElboundError], int] = {
     Unauthorized: 401,
     Forbidden: 403,
     QuotaExceeded: 429,
+    store.NotInStore: 409,
+    store.StoreReadOnly: 409,
+    store.StoreUnreadable: 503,
+    store.VersionNotFound: 404,
+    store.VersionRefused: 422,
+    store.NothingBefore: 409,
+    store.NoShadow: 409,
     NoItemScored: 422,
     ElboundError: 500,
 }

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from service.errors import CallerLeft, DeadlineExceeded
 
-Lane = Literal["interactive", "bulk"]
+Lane = Literal["interactive", "bulk", "idle"]
+"""What is idle has its turn while nobody else waits."""
 
 PATIENCE_SECONDS = 0.005
 """Whether a caller is still there is asked once its job has waited so long: fast requests pay nothing for it."""

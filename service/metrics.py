@@ -3,6 +3,7 @@
 import asyncio
 import platform
 import time
+from collections import Counter as Counts
 from collections.abc import Callable
 from types import TracebackType
 
@@ -22,8 +23,8 @@ from service.errors import ERROR_CODE, REFUSED, answer_of
 from service.histograms import Buckets, Histogram, PValues
 from service.jobs import BatchRecord
 from service.logs import REQUEST_ID, RequestLog, current_request
+from service.store.metrics import MODEL, StoreMetrics
 
-MODEL = ("model_name", "model_version")
 BOUND_CONFIDENCE = 0.999
 """Of 1,000 models that score nothing but normal items one realises more than its `elbound_false_alarm_bound`."""
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -134,10 +135,14 @@ class Metrics:
         self.answered: dict[tuple[str, str, int, bool], tuple[Counter, Buckets]] = {}
         self.verdicts: dict[tuple[str, str], tuple[Counter, Counter]] = {}
         """Of each model: its normal items and its anomalies."""
+        self.loaded: Counts[tuple[str, str]] = Counts()
+        """How often a version is in memory: one may come back while the last request of its first time is answered."""
+        self.store = StoreMetrics(registry)
 
     def add_model(self, scorer: Scorer) -> None:
         """Start the series of a loaded model, counters at zero, so that rates exist from the first scrape."""
         labels = (scorer.name, scorer.version)
+        self.loaded[labels] += 1
         self.target.labels(*labels).set(scorer.alpha)
         bound = scorer.calibration.rate_bound(scorer.alpha, scorer.guarantee, confidence=BOUND_CONFIDENCE)
         if bound is not None:
@@ -157,7 +162,11 @@ class Metrics:
         self.max_log_martingale.labels(*labels).set_function(lambda: drift.up_to_date().max_log_martingale)
 
     def remove_model(self, labels: tuple[str, str]) -> None:
-        """End every series of a name and version that is served no more; what still comes of it is not counted."""
+        """End every series of a version that nobody holds any more; what still comes of it is not counted."""
+        self.loaded[labels] -= 1
+        if self.loaded[labels] > 0:
+            return
+        del self.loaded[labels]
         self.verdicts.pop(labels, None)
         self.p_values.remove(labels)
         for metric in self.by_model:

@@ -1,19 +1,26 @@
 """The models that are served, by name."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 
 from elbound.errors import ConfigError
 from elbound.scorer import Scorer
 from service.errors import ModelNotFound, ModelRequired
+from service.scoring import Terms
+from service.together import TogetherRun
+
+MAX_RUNS = 64
 
 
-@dataclass(frozen=True)
 class ServedModel:
-    """A loaded bundle and where it came from."""
+    """A loaded bundle and where it came from. A request takes it once and keeps it to its end."""
 
-    scorer: Scorer
-    path: Path
+    def __init__(self, scorer: Scorer, path: Path) -> None:
+        self.scorer = scorer
+        self.path = path
+        self.run_of: Callable[[Terms], TogetherRun] = lru_cache(MAX_RUNS)(partial(TogetherRun, scorer))
+        """What the device runs for small requests; of each terms one, so that their jobs join."""
 
     @property
     def name(self) -> str:
@@ -21,34 +28,32 @@ class ServedModel:
 
 
 class ModelRegistry:
-    """Loads bundles once, at start; a bundle that does not load stops the server with its reason."""
+    """Which model answers to a name; another version takes its place in one assignment."""
 
     def __init__(self) -> None:
         self.models: dict[str, ServedModel] = {}
 
-    def load(self, path: Path, *, device: str) -> ServedModel:
-        """Raises BundleError, GoldenMismatch; ConfigError where the name is taken."""
-        scorer = Scorer.from_bundle(path, device=device)
-        if scorer.name in self.models:
+    def check_free(self, served: ServedModel) -> None:
+        """Raise ConfigError where the name of a bundle is taken."""
+        known = self.models.get(served.name)
+        if known is not None:
             raise ConfigError(
-                f"{path} and {self.models[scorer.name].path} are both named {scorer.name!r}; "
-                "train one of them with another --name",
-                where=scorer.name,
+                f"{served.path} and {known.path} are both named {served.name!r}; train one of them with another --name",
+                where=served.name,
             )
-        scorer.hasten_small_batches()
-        served = ServedModel(scorer, path)
-        self.models[scorer.name] = served
-        return served
+
+    def put(self, served: ServedModel) -> None:
+        """Serve a model from now on, in the place of the one of its name."""
+        self.models[served.name] = served
 
     def get(self, name: str | None) -> ServedModel:
         """The model called `name`, or the only one. Raises ModelNotFound, ModelRequired with the names."""
-        names = ", ".join(sorted(self.models))
-        if name is None:
-            if len(self.models) != 1:
-                raise ModelRequired(
-                    f"several models are served; choose one with ?model=NAME of: {names}", where="model"
-                )
+        if name is None and len(self.models) == 1:
             return next(iter(self.models.values()))
-        if name not in self.models:
-            raise ModelNotFound(f"there is no model {name[:100]!r}; served here: {names}", where="model")
-        return self.models[name]
+        found = self.models.get(name or "")
+        if found is not None:
+            return found
+        names = ", ".join(sorted(self.models))
+        if name is not None or not names:
+            raise ModelNotFound(f"there is no model {(name or '')[:100]!r}; served here: {names}", where="model")
+        raise ModelRequired(f"several models are served; choose one with ?model=NAME of: {names}", where="model")

@@ -5,6 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from service.store.schemas import RefusedVersion, ShadowAnswer, StoreAnswer
+
 
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -184,7 +186,11 @@ class ModelSummary(_Answer):
 
 
 class ModelsAnswer(_Answer):
+    """`store_problems` says what of the store cannot be read; what was served stays."""
+
     models: list[ModelSummary]
+    refused: list[RefusedVersion]
+    store_problems: list[str]
 
 
 class ModelAnswer(ModelSummary):
@@ -203,6 +209,8 @@ class ModelAnswer(ModelSummary):
     training: dict[str, object]
     metrics: dict[str, float]
     software: dict[str, str]
+    store: StoreAnswer | None
+    shadow: ShadowAnswer | None
 
 
 class Histogram(_Answer):

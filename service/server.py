@@ -38,18 +38,14 @@ def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
     """Serve until SIGTERM or SIGINT; what was accepted by then is finished. Raises ElboundError."""
     set_up_logs(settings)
     check_exposure(settings)
+    if not bundles and not settings.models:
+        raise ConfigError("nothing to serve: name bundles, or a folder of models with --models", where="bundles")
     app = create_app(settings, bundles, _tracing())
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
     check_exposure(replace(settings, host=host))  # a name may lead elsewhere by now
     state = app.state.elbound
     assert isinstance(state, State)
-    for served in state.registry.models.values():
-        scorer = served.scorer
-        logger.info(
-            "serving %s %s on %s by %s (%s), alpha %g",
-            scorer.name, scorer.version, scorer.device, scorer.engine.name, scorer.engine.reason, scorer.alpha,
-        )  # fmt: skip
     if settings.insecure and not settings.api_keys_file:
         logger.warning("insecure, and without keys: everybody who reaches %s may score and read", host)
     _allow_files(settings.max_connections + SPARE_CONNECTIONS + OWN_FILES)

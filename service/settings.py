@@ -35,6 +35,11 @@ class Settings:
     )
     insecure: bool = _setting(False, "Serve everybody who reaches the port where there are no keys.")
     open_metrics: bool = _setting(False, "Answer /metrics without a key.")
+    models: str = _setting("", "Folder of NAME/VERSION/ bundles whose newest or pinned versions are served.")
+    store_poll_s: int = _setting(5, "How often that folder is looked at.", low=1)
+    max_shadow_bytes: int = _setting(
+        64 << 20, "Bytes of items that may wait for a model's shadow; beyond, it passes them over.", low=0
+    )
     max_connections: int = _setting(1_024, "Connections that may be open; beyond, 503.", low=1)
     idle_timeout_s: int = _setting(
         10, "How long a connection may say nothing before its first request and between two.", low=1

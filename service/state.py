@@ -1,15 +1,21 @@
 """What a running server holds, found from any request."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from elbound.calibration.calibration import Decisions, ScoredItems
+from elbound.data.items import TensorItems
+from elbound.scorer import Scorer
 from service.batcher import Batcher
 from service.drift import DriftMonitor
 from service.metrics import Metrics
 from service.registry import ModelRegistry
+from service.serving import Serving
 from service.settings import Settings
+from service.store.models import StoreModels
+from service.store.shadow import Shadows
 from service.streaming.streams import Streams
 
 
@@ -20,12 +26,32 @@ class State:
     batcher: Batcher
     drift: DriftMonitor
     streams: Streams
-    registry: ModelRegistry = field(default_factory=ModelRegistry)
+    serving: Serving
+    shadows: Shadows
+    store: StoreModels | None = None
+    """Models whose versions change, where there are such."""
     loaded: bool = False
 
     @property
+    def registry(self) -> ModelRegistry:
+        return self.serving.registry
+
+    @property
     def ready(self) -> bool:
-        return self.loaded and self.batcher.alive
+        return self.loaded and self.batcher.alive and (self.store is None or self.store.complete)
+
+    async def count(self, scorer: Scorer, scored: ScoredItems, own: Decisions) -> None:
+        """Take note of scores that are answered; `own` are the decisions at the bundle's own rate."""
+        self.metrics.observe_scores(scorer, scored, own)
+        await self.drift.observe(scorer, scored.score)
+
+    async def follow(
+        self, scorer: Scorer, items: TensorItems, scored: ScoredItems, own: Decisions, *, start: int = 0
+    ) -> None:
+        """Count them, and let the model's shadow score the same items, the first of which is at `start`."""
+        await self.count(scorer, scored, own)
+        if scorer.name in self.shadows.running:
+            self.shadows.show(scorer, items, scored, own.is_anomaly, start=start)
 
     def until(self, due: float) -> float:
         """A request's own `due` time or the end of `deadline_ms` from now, whichever is earlier; monotonic clock."""

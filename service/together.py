@@ -1,7 +1,7 @@
 """Small requests that are scored together: what answers them is computed once a batch and not once a request."""
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import orjson
@@ -17,11 +17,13 @@ from service.scoring import INTERACTIVE_ROWS, Answer, Terms
 class Batch:
     """Events `(n, *event)` of several requests, scored and decided on the same terms."""
 
-    def __init__(self, scorer: Scorer, terms: Terms, x: Tensor) -> None:
+    def __init__(self, run: "TogetherRun", x: Tensor) -> None:
+        self.run = run
         self.observed = False
         """Whether it was counted."""
         n = len(x)
-        self.answer = Answer(scorer, TensorItems(x, np.arange(n), n, {}), scorer.score_tensor(x), terms)
+        items = TensorItems(x, np.arange(n), n, {})
+        self.answer = Answer(run.scorer, items, run.scorer.score_tensor(x), run.terms)
 
     @property
     def scored(self) -> ScoredItems:
@@ -44,17 +46,23 @@ class Share:
     def part(self, start: int, stop: int) -> "Share":
         return Share(self.batch, self.start + start, self.start + stop)
 
+    def alone(self) -> tuple[TensorItems, ScoredItems, np.ndarray]:
+        """The request's own items, in memory of their own, their scores, and which are anomalies to the bundle."""
+        own, n = slice(self.start, self.stop), self.stop - self.start
+        answer = self.batch.answer
+        items = TensorItems(answer.items.x[own].clone(), np.arange(n), n, {})
+        return items, answer.scored.part(self.start, self.stop), answer.own_decisions.is_anomaly[own]
+
     def content(self) -> bytes:
         """The answer, byte for byte that of `answer_document`."""
         documents = self.batch.documents[self.start : self.stop]
         for i, document in enumerate(documents):
             document["index"] = i
-        answer = self.batch.answer
         n = len(documents)
         anomalies = sum(document["is_anomaly"] is True for document in documents)
         summary = summary_document(items=n, scored=n, anomalies=anomalies, errors=0, unseen={})
         rest = orjson.dumps({"items": documents, "summary": summary})
-        return _begun(answer.scorer, answer.terms) + rest[1:]
+        return self.batch.run.begun + rest[1:]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +73,12 @@ class TogetherRun:
     terms: Terms
 
     def __call__(self, x: Tensor) -> Share:
-        return Share(Batch(self.scorer, self.terms, x), 0, len(x))
+        return Share(Batch(self, x), 0, len(x))
 
-
-run_of = lru_cache(maxsize=64)(TogetherRun)
+    @cached_property
+    def begun(self) -> bytes:
+        """The answer's document up to its items."""
+        return orjson.dumps(fixed_header(self.scorer, self.terms))[:-1] + b","
 
 
 def answers_alone(scorer: Scorer, terms: Terms, items: TensorItems) -> bool:
@@ -81,9 +91,3 @@ def answers_alone(scorer: Scorer, terms: Terms, items: TensorItems) -> bool:
         and not items.errors
         and not items.unseen
     )
-
-
-@lru_cache(maxsize=64)
-def _begun(scorer: Scorer, terms: Terms) -> bytes:
-    """The answer's document up to its items."""
-    return orjson.dumps(fixed_header(scorer, terms))[:-1] + b","

@@ -1,5 +1,7 @@
 """Which models are served, and all about one."""
 
+from dataclasses import asdict
+
 import orjson
 from fastapi import APIRouter, Request, Response
 
@@ -8,6 +10,7 @@ from service.answer import fixed_header
 from service.schemas import ErrorAnswer, ModelAnswer, ModelsAnswer
 from service.scoring import Terms
 from service.state import state_of
+from service.store.records import StoreModel
 
 router = APIRouter()
 
@@ -17,7 +20,10 @@ async def list_models(request: Request) -> Response:
     """Every model by name."""
     state = state_of(request)
     models = [_summary(served.scorer, state.ready) for served in state.registry.models.values()]
-    return _json({"models": models})
+    stored = state.store.models.values() if state.store else []
+    problems = [one for one in (state.store and state.store.problem, *(model.problem for model in stored)) if one]
+    refused = [one for model in stored for one in _refused(model)]
+    return _json({"models": models, "refused": refused, "store_problems": problems})
 
 
 @router.get("/models/{name}", response_model=ModelAnswer, summary="One model", responses={404: {"model": ErrorAnswer}})
@@ -25,6 +31,8 @@ async def get_model(request: Request, name: str) -> Response:
     """The schema of its items, its thresholds at its own alpha, and how it was trained."""
     state = state_of(request)
     scorer = state.registry.get(name).scorer
+    stored = state.store.models.get(name) if state.store else None
+    shadow = state.shadows.running.get(name)
     manifest, calibration = scorer.manifest, scorer.calibration
     header = fixed_header(scorer, Terms(scorer.alpha, scorer.guarantee))
     return _json(
@@ -44,6 +52,8 @@ async def get_model(request: Request, name: str) -> Response:
             "training": manifest.training.model_dump(mode="json"),
             "metrics": manifest.metrics,
             "software": manifest.software,
+            "store": None if stored is None else _stored(stored, shadow.served.scorer.version if shadow else None),
+            "shadow": None if shadow is None else shadow.document(),
         }
     )
 
@@ -59,6 +69,30 @@ def _summary(scorer: Scorer, ready: bool) -> dict[str, object]:
         "device": str(scorer.device),
         "engine": {"name": scorer.engine.name, "reason": scorer.engine.reason},
     }
+
+
+def _stored(model: StoreModel, shadow: str | None) -> dict[str, object]:
+    def state_of_version(version: str) -> str:
+        if version == model.active:
+            return "active"
+        if version == shadow:
+            return "shadow"
+        return "refused" if version in model.refused else "there"
+
+    return {
+        "versions": [{"version": one, "state": state_of_version(one)} for one in model.listing.versions],
+        "pinned": model.listing.pin,
+        "refused": _refused(model),
+        "changes": [asdict(change) for change in model.trail.changes],
+        "problem": model.problem,
+    }
+
+
+def _refused(model: StoreModel) -> list[dict[str, object]]:
+    return [
+        {"name": model.name, "version": version, "code": refusal.code, "message": refusal.message}
+        for version, refusal in model.refused.items()
+    ]
 
 
 def _json(document: object) -> Response:

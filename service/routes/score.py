@@ -184,8 +184,7 @@ async def answer_items(
         explain=explain,
         left=partial(until_left, receive),
     )
-    state.metrics.observe_scores(scorer, answer.scored, answer.own_decisions)
-    await state.drift.observe(scorer, answer.scored.score)
+    await state.follow(scorer, items, answer.scored, answer.own_decisions)
     return answer
 
 

@@ -22,7 +22,7 @@ from service.routes.score import (
 )
 from service.scoring import Terms
 from service.state import State
-from service.together import answers_alone, run_of
+from service.together import answers_alone
 
 DEADLINE = DEADLINE_HEADER.encode()
 PATH = "/score"
@@ -98,7 +98,8 @@ class SmallJsonMiddleware:
         state = self.state
         header = next((value for name, value in scope["headers"] if name == DEADLINE), None)
         due = due_time(None if header is None else header.decode("latin-1"))
-        scorer = state.registry.get(query.model).scorer
+        served = state.registry.get(query.model)
+        scorer = served.scorer
         terms = Terms.of(scorer, alpha=query.alpha, guarantee=query.guarantee, fdr=query.fdr)
         body = await _read(receive)
         with state.metrics.stage("decode"):
@@ -109,7 +110,7 @@ class SmallJsonMiddleware:
             with state.metrics.stage("postprocess"):
                 return encode(answer, query.layout)
         share = await state.batcher.submit(
-            run_of(scorer, terms),
+            served.run_of(terms),
             items.x,
             lane="interactive",
             deadline=state.until(due),
@@ -118,8 +119,9 @@ class SmallJsonMiddleware:
         batch = share.batch
         if not batch.observed:
             batch.observed = True
-            state.metrics.observe_scores(scorer, batch.scored, batch.answer.own_decisions)
-            await state.drift.observe(scorer, batch.scored.score)
+            await state.count(scorer, batch.scored, batch.answer.own_decisions)
+        if scorer.name in state.shadows.running:
+            state.shadows.show(scorer, *share.alone())
         with state.metrics.stage("postprocess"):
             return share.content()
 

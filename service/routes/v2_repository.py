@@ -7,7 +7,7 @@ from elbound.data.formats import load_json
 from elbound.errors import ConfigError, DecodeError
 from service.errors import V2, StoreMissing
 from service.limits import content_encoding, expand, read_body
-from service.state import State, state_of
+from service.state import state_of
 from service.v2.schemas import INDEX_BODY, REPOSITORY_BODY, V2Error, V2IndexEntry
 
 REPOSITORY = f"{V2}/repository"
@@ -33,15 +33,16 @@ async def index(request: Request) -> Response:
     if not isinstance(only_ready, bool):
         raise DecodeError("ready must be true or false", code="request_invalid", where="ready")
     entries = [
-        {
-            "name": served.scorer.name,
-            "version": served.scorer.version,
-            "state": "READY" if state.ready else "UNAVAILABLE",
-            "reason": "" if state.ready else "the server is not ready",
-        }
+        _entry(served.name, served.scorer.version, "" if state.ready else "the server is not ready")
         for served in state.registry.models.values()
-        if state.ready or not only_ready
     ]
+    for model in state.store.models.values() if state.store else ():
+        if model.active is None:
+            refused = next(iter(model.refused.values()), None)
+            reason = "unloaded" if model.unloaded else refused.message if refused else "not loaded yet"
+            entries.append(_entry(model.name, next(iter(model.listing.versions), ""), reason))
+    if only_ready:
+        entries = [entry for entry in entries if entry["state"] == "READY"]
     return Response(orjson.dumps(entries), media_type="application/json")
 
 
@@ -50,7 +51,7 @@ async def index(request: Request) -> Response:
     summary="Load a model",
 )  # fmt: skip
 async def load(request: Request, name: str) -> Response:
-    """The newest version in the server's own store; a request cannot carry a model or say where one is."""
+    """The pinned or newest version of the server's own store; a request cannot carry a model or say where one is."""
     return await _change(request, name, loaded=True)
 
 
@@ -59,18 +60,8 @@ async def load(request: Request, name: str) -> Response:
     summary="Unload a model",
 )  # fmt: skip
 async def unload(request: Request, name: str) -> Response:
-    """Serve a model no longer."""
+    """Serve a model of the store no longer, in this process and until it is loaded again."""
     return await _change(request, name, loaded=False)
-
-
-async def change_repository(state: State, name: str, *, loaded: bool) -> None:
-    """Load or unload the model called `name`. Raises StoreMissing: a server of single bundles has none."""
-    state.registry.get(name)
-    raise StoreMissing(
-        f"this server has no store of models to {'load from' if loaded else 'unload'}: it serves the bundles that it "
-        "was started with",
-        where="name",
-    )
 
 
 async def _change(request: Request, name: str, *, loaded: bool) -> Response:
@@ -80,8 +71,17 @@ async def _change(request: Request, name: str, *, loaded: bool) -> Response:
         raise ConfigError(
             "load and unload take no parameters: models come from the server's own store", where="parameters"
         )
-    await change_repository(state, name, loaded=loaded)
+    if state.store is None:
+        state.registry.get(name)
+        raise StoreMissing(
+            "this server has no store of models: it serves the bundles that it was started with", where="name"
+        )
+    await (state.store.load(name) if loaded else state.store.unload(name))
     return Response()
+
+
+def _entry(name: str, version: str, problem: str) -> dict[str, str]:
+    return {"name": name, "version": version, "state": "UNAVAILABLE" if problem else "READY", "reason": problem}
 
 
 async def _document(request: Request) -> dict[str, object]:

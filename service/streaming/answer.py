@@ -236,8 +236,7 @@ class Work:
             start += len(parts[-1])
         parts = parts or [scorer.score_tensor(items.x)]
         scored = scorer.within_groups(ScoredItems.concatenate(parts), items)
-        metrics.observe_scores(scorer, scored, scorer.decide(scored))
-        await self.state.drift.observe(scorer, scored.score)
+        await self.state.follow(scorer, items, scored, scorer.decide(scored), start=self.held.items)
         await self.held.put(items, scored)
 
     async def _submit(self, rows: Tensor) -> ScoredItems:

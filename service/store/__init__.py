@@ -1,0 +1,1 @@
+"""A folder of models whose versions change while the server runs."""
