@@ -62,7 +62,7 @@ class Call:
         """Status and body; None where the caller was not there for them."""
         await asyncio.sleep(self.start)
         body = orjson.dumps(self.rows).replace(b'"a":null', b'"a":1e999')  # orjson writes infinity as null
-        headers = [(b"content-type", b"application/json")]
+        headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
         if not self.chunked:
             headers.append((b"content-length", b"%d" % len(body)))
         if self.kind == "deadline":

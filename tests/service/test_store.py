@@ -33,19 +33,25 @@ from service.store import source as sources
 from service.store.errors import StoreUnreadable
 from service.store.source import Listing, LocalStore, age, is_name
 from service.store.trail import MAX_KEPT, Trail
+from tests.service.conftest import write_keys
 from tests.service.stores import as_version, put, version_at
 
 ROW = b"[[0.5, 1.0, 2.0]]"
 JSON = {"content-type": "application/json"}
+EVERYTHING: dict[str, object] = {"scopes": ["score", "read", "admin"]}
+KEY = {"authorization": "Bearer k"}
 
 
 @asynccontextmanager
 async def serving(root: Path, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, State]]:
     """The whole application in this process; its store is looked at when a test says so."""
-    app = create_app(Settings(device="cpu", models=str(root), store_poll_s=3600, **settings), [])
+    keys = str(write_keys(root.parent / f"{root.name}-keys.json", k=EVERYTHING))
+    app = create_app(
+        Settings(device="cpu", models=str(root), store_poll_s=3600, **{"api_keys_file": keys, **settings}), []
+    )
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=KEY) as client:
             yield client, app.state.elbound
 
 
@@ -284,10 +290,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store_server(start, numeric_scorer: Scorer, table_bundle: Path, root: Path):  # type: ignore[no-untyped-def]
+def store_server(start, key_file, numeric_scorer: Scorer, table_bundle: Path, root: Path):  # type: ignore[no-untyped-def]
     """A store of one version beside a bundle of its own."""
     put(root, numeric_scorer, 0)
-    return start(table_bundle, models=root, store_poll_s=1)
+    server = start(table_bundle, models=root, store_poll_s=1, api_keys_file=key_file(k=EVERYTHING), open_metrics=1)
+    server.client.headers.update(KEY)
+    return server
 
 
 @pytest.mark.parametrize(
@@ -322,12 +330,42 @@ def test_names_that_are_none(store_server, name: str) -> None:  # type: ignore[n
     assert store_server.client.delete(f"{store_server.url}/models/{name}/shadow").status_code == 404
 
 
-def test_a_bundle_of_its_own_has_no_versions(store_server, server) -> None:  # type: ignore[no-untyped-def]
+def test_a_bundle_of_its_own_has_no_versions(store_server) -> None:  # type: ignore[no-untyped-def]
     assert store_server.client.get("/models/rows").json()["store"] is None
-    for one in (store_server, server):
-        answer = one.client.post("/models/rows/rollback")
-        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_in_store")
-    assert server.client.post("/models/nobody/rollback").status_code == 404
+    answer = store_server.client.post("/models/rows/rollback")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_in_store")
+
+
+def test_a_model_is_unloaded_and_loaded_by_the_inference_protocol(numeric_scorer: Scorer, tmp_path: Path) -> None:
+    async def run() -> None:
+        put(tmp_path, numeric_scorer, 0)
+        async with serving(tmp_path) as (client, state):
+
+            async def change(action: str, name: str = "numbers") -> int:
+                return (await client.post(f"/v2/repository/models/{name}/{action}")).status_code
+
+            async def index() -> list[dict[str, str]]:
+                found: list[dict[str, str]] = (await client.post("/v2/repository/index")).json()
+                return found
+
+            ready = {"name": "numbers", "version": version_at(0), "state": "READY", "reason": ""}
+            assert await index() == [ready]
+            assert await change("unload") == 200
+            await look(state)
+            assert (await client.post("/score", content=ROW, headers=JSON)).status_code == 404
+            assert await index() == [{**ready, "state": "UNAVAILABLE", "reason": "unloaded"}]
+            put(tmp_path, numeric_scorer, 1, broken=True)
+            assert await change("load") == 200
+            assert await live(client) == version_at(0)
+            assert await change("load", "nobody") == await change("unload", "nobody") == 404
+            assert await change("unload") == 200
+            (tmp_path / "numbers" / version_at(0) / "weights.safetensors").unlink()
+            assert await change("load") == 422
+            (entry,) = await index()
+            assert entry["state"] == "UNAVAILABLE"
+            assert "weights.safetensors" in entry["reason"]
+
+    asyncio.run(run())
 
 
 def test_the_store_is_looked_at_again_and_again(store_server, numeric_scorer: Scorer, root: Path) -> None:  # type: ignore[no-untyped-def]

@@ -88,10 +88,12 @@ class Load:
         return {before[-1] if before else self.first} | meanwhile
 
 
-def test_fifty_swaps_under_load(start, numeric_scorer: Scorer, other_scorer: Scorer, tmp_path: Path) -> None:
+def test_fifty_swaps_under_load(start, key_file, numeric_scorer: Scorer, other_scorer: Scorer, tmp_path: Path) -> None:
     scorers = (numeric_scorer, other_scorer)
     first = put(tmp_path, numeric_scorer, 0)
-    server = start(models=tmp_path, store_poll_s=3600)
+    keys = key_file(k={"scopes": ["score", "read", "admin"]})
+    server = start(models=tmp_path, store_poll_s=3600, api_keys_file=keys)
+    server.client.headers["authorization"] = "Bearer k"
     broken = {i for i in range(1, SWAPS + 1) if i % BROKEN_EVERY == 0}
     versions = {i: put(tmp_path, scorers[i % 2], i, broken=i in broken) for i in range(1, SWAPS + 1)}
     load = Load(scorers, first, {first: 0, **{version: i % 2 for i, version in versions.items()}})
@@ -109,7 +111,9 @@ def test_fifty_swaps_under_load(start, numeric_scorer: Scorer, other_scorer: Sco
 
     async def run() -> None:
         limits = httpx.Limits(max_connections=CLIENTS + 1)
-        async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as client:
+        async with httpx.AsyncClient(
+            base_url=server.url, timeout=60, limits=limits, headers=server.client.headers
+        ) as client:
             await asyncio.gather(swap(client), *(load.call(client, turn) for turn in range(CLIENTS)))
 
     asyncio.run(run())
