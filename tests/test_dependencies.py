@@ -13,7 +13,8 @@ import elbound
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     "errors", "exporting", "data", "networks", "likelihoods", "priors", "bounds", "views", "models", "scores",
-    "agreement", "calibration", "results", "device", "detector", "graphs", "engine", "collapse", "regret", "bundle",
+    "agreement", "calibration", "results", "device", "detector", "graphs", "engine", "collapse", "regret",
+    "signature", "bundle",
     "scorer", "export", "recalibration", "heatmap", "fit", "estimator", "evaluation", "cli", "__main__",
 )  # fmt: skip
 """Inside the library a module imports only from lines above its own."""
