@@ -19,21 +19,24 @@ from starlette.requests import ClientDisconnect
 from elbound import __version__
 from elbound.device import choose_device
 from elbound.errors import ElboundError
+from elbound.signature import Trust
 from service.auth import KeyMiddleware
 from service.batcher import Batcher
 from service.drift import DriftMonitor
 from service.errors import on_disconnect, on_elbound_error, on_http_error, on_unexpected_error
 from service.examples import request_body
 from service.metrics import Metrics, MetricsMiddleware
+from service.remote import local_folder
 from service.routes import drift, health, models, score
 from service.routes.small import SmallJsonMiddleware
 from service.settings import Settings
 from service.state import State
 from service.streaming.streams import Streams
+from service.trust import trusted_keys
 
 
-def create_app(settings: Settings, bundles: Sequence[Path]) -> FastAPI:
-    """The service for `bundles`; each is loaded here, so that a bad one stops the start with its reason."""
+def create_app(settings: Settings, bundles: Sequence[Path | str]) -> FastAPI:
+    """The service for `bundles`, folders or addresses, loaded here: a bad one stops the start with its reason."""
     metrics = Metrics()
     batcher = Batcher(
         max_queue_rows=settings.max_queue_rows,
@@ -44,8 +47,10 @@ def create_app(settings: Settings, bundles: Sequence[Path]) -> FastAPI:
         on_fault=lambda: os.kill(os.getpid(), signal.SIGTERM),
     )
     state = State(settings, metrics, batcher, DriftMonitor(settings.state_dir), Streams(settings))
-    for path in bundles:
-        scorer = state.registry.load(path, device=settings.device).scorer
+    trust = Trust(trusted_keys(settings))
+    for bundle in bundles:
+        path = local_folder(str(bundle), settings)
+        scorer = state.registry.load(path, device=settings.device, trust=trust).scorer
         metrics.add_model(scorer)
         if followed := state.drift.add(scorer):
             metrics.add_drift(scorer, followed)

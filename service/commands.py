@@ -2,20 +2,21 @@
 
 import inspect
 from dataclasses import fields
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from service.settings import PREFIX, Settings
 
-Bundles = Annotated[list[Path], typer.Argument(help="Bundles that `elbound train` wrote; one or several.")]
+Bundles = Annotated[
+    list[str], typer.Argument(help="Folders that `elbound train` wrote, or https://HOST/FILE.zip@sha256:HEX; several.")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add `serve`, with one flag for every setting that is no secret."""
 
-    def serve(bundles: list[Path], **flags: Any) -> None:
+    def serve(bundles: list[str], **flags: Any) -> None:
         """Load bundles and score uploads over HTTP."""
         import os
 
@@ -35,7 +36,9 @@ def _flags() -> list[inspect.Parameter]:
         if one.metadata["secret"]:
             continue
         text = f"{one.metadata['help']} [{PREFIX}{one.name.upper()}, {one.default}]"
-        option = typer.Option(help=text)
-        annotation = Annotated[int | None, option] if isinstance(one.default, int) else Annotated[str | None, option]
+        option = typer.Option(*filter(None, [one.metadata["flag"]]), help=text)
+        annotation: Any = Annotated[str | None, option]
+        if isinstance(one.default, int):
+            annotation = Annotated[bool | None if isinstance(one.default, bool) else int | None, option]
         flags.append(inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     return flags

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from elbound.errors import ConfigError
 from elbound.scorer import Scorer
+from elbound.signature import Trust
 from service.errors import ModelNotFound, ModelRequired
 
 
@@ -26,9 +27,9 @@ class ModelRegistry:
     def __init__(self) -> None:
         self.models: dict[str, ServedModel] = {}
 
-    def load(self, path: Path, *, device: str) -> ServedModel:
-        """Raises BundleError, GoldenMismatch; ConfigError where the name is taken."""
-        scorer = Scorer.from_bundle(path, device=device)
+    def load(self, path: Path, *, device: str, trust: Trust) -> ServedModel:
+        """Raises BundleError, BundleUntrusted, GoldenMismatch; ConfigError where the name is taken."""
+        scorer = Scorer.from_bundle(path, device=device, trust=trust)
         if scorer.name in self.models:
             raise ConfigError(
                 f"{path} and {self.models[scorer.name].path} are both named {scorer.name!r}; "

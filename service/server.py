@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import uvicorn
 
@@ -15,6 +14,7 @@ from service.app import create_app
 from service.protocol import SPARE_CONNECTIONS, Reception
 from service.settings import Settings
 from service.state import State
+from service.tls import tls_context
 
 logger = logging.getLogger("elbound")
 
@@ -26,9 +26,10 @@ OWN_FILES = 128
 """Open files beside the connections, generously."""
 
 
-def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
+def run_server(settings: Settings, bundles: Sequence[str]) -> None:
     """Serve until SIGTERM or SIGINT; what was accepted by then is finished. Raises ElboundError."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    tls = tls_context(settings)
     app = create_app(settings, bundles)
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
@@ -46,6 +47,7 @@ def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
     config = uvicorn.Config(
         app,
         http=Reception(settings, state.metrics.count_refused).protocol,  # type: ignore[arg-type]
+        ssl_context_factory=None if tls is None else lambda *_: tls,
         ws="none",
         loop=_loop(),
         log_config=None,
@@ -57,7 +59,7 @@ def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended well
         signal.signal(number, lambda *_: None)
-    logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    logger.info("listening on %s://%s:%d", "https" if tls else "http", f"[{host}]" if ":" in host else host, port)
     uvicorn.Server(config).run(sockets=[listener])
 
 

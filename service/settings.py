@@ -1,7 +1,7 @@
 """Every setting and every limit of the service, read once into one typed object.
 
-A field is the setting `ELBOUND_` + its name in capitals and, but for secrets, the flag `--its-name`. The unit
-is part of the name. `docs/operations.md` has the same table, and a test compares them.
+A field is the setting `ELBOUND_` + its name in capitals and, but for secrets, the flag `--its-name` or the one
+given. The unit is part of the name. `docs/operations.md` has the same table, and a test compares them.
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,12 @@ from typing import Literal, TypeVar, get_type_hints
 from elbound.errors import ConfigError
 
 PREFIX = "ELBOUND_"
+SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
 T = TypeVar("T")
 
 
-def _setting(default: T, text: str, *, low: float | None = None, secret: bool = False) -> T:
-    made: T = field(default=default, metadata={"help": text, "low": low, "secret": secret})
+def _setting(default: T, text: str, *, low: float | None = None, secret: bool = False, flag: str = "") -> T:
+    made: T = field(default=default, metadata={"help": text, "low": low, "secret": secret, "flag": flag})
     return made
 
 
@@ -29,6 +30,17 @@ class Settings:
     api_key: str = _setting(
         "", "Key that callers must send as 'Authorization: Bearer KEY'; none when empty.", secret=True
     )
+    tls_cert_file: str = _setting(
+        "", "Certificate chain in PEM, to answer over TLS; plain HTTP when empty.", flag="--tls-cert"
+    )
+    tls_key_file: str = _setting("", "Private key in PEM of that certificate, without a password.", flag="--tls-key")
+    require_signature: bool = _setting(False, "Serve only bundles that one of the trusted keys has signed.")
+    trusted_keys_file: str = _setting(
+        "", "Public Ed25519 keys in PEM, one or several, of those who may sign bundles.", flag="--trusted-keys"
+    )
+    cache_dir: str = _setting("", "Folder for bundles that were fetched from elsewhere; ~/.cache/elbound when empty.")
+    max_bundle_bytes: int = _setting(4 << 30, "Largest bundle that is fetched, as archive and unpacked.", low=1)
+    download_timeout_s: int = _setting(600, "Longest that fetching one bundle may take.", low=1)
     max_connections: int = _setting(1_024, "Connections that may be open; beyond, 503.", low=1)
     idle_timeout_s: int = _setting(
         10, "How long a connection may say nothing before its first request and between two.", low=1
@@ -99,6 +111,10 @@ class Settings:
 def _parse(one: "Field[object]", kind: object, raw: object) -> object:
     if kind is str:
         return str(raw).strip()
+    if kind is bool:
+        if (word := str(raw).strip().lower()) not in SWITCH:
+            raise ConfigError(f"{one.name} must be one of {', '.join(SWITCH)}. Got {raw!r} instead", where=one.name)
+        return SWITCH[word]
     if kind is not int:
         choices = getattr(kind, "__args__", ())
         if raw not in choices:
