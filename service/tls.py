@@ -13,11 +13,11 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
 
     Raises ConfigError that names the file.
     """
+    if not settings.tls_cert_file and not settings.tls_key_file:
+        return None
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    if not settings.tls_cert_file and not settings.tls_key_file:
-        return None
     for name, other in (("tls_cert_file", "tls_key_file"), ("tls_key_file", "tls_cert_file")):
         if not getattr(settings, name):
             raise ConfigError(f"{other} is set and {name} is not: TLS needs both", where=name)

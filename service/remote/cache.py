@@ -81,7 +81,8 @@ class Cache:
                 logger.warning("%s is fetched again: %s", source, error.message)
                 shutil.rmtree(target, ignore_errors=True)
             else:
-                os.utime(target)
+                with suppress(OSError):
+                    os.utime(target)
                 return target
         partial = target.parent / f".{target.name}.{secrets.token_hex(4)}{PARTIAL}"
         download = Download(source, self.max_bundle_bytes, time.monotonic() + self.download_timeout_s)
@@ -112,7 +113,7 @@ class Cache:
             raise ConfigError(
                 f"cache_dir: {self.folder} cannot be used: {error.strerror or error}", where="cache_dir"
             ) from error
-        if facts.st_uid != os.getuid() or facts.st_mode & WRITABLE_BY_OTHERS:
+        if os.name == "posix" and (facts.st_uid != os.getuid() or facts.st_mode & WRITABLE_BY_OTHERS):
             raise ConfigError(
                 f"cache_dir: {self.folder} must belong to uid {os.getuid()} and be writable by nobody else",
                 where="cache_dir",

@@ -4,7 +4,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +95,7 @@ class RemoteStore:
             check=lambda folder: check_bundle(folder, trust),
             fetch=lambda folder, download: self._fetch(source, folder, trust, download),
         )
-        kept = sorted(
-            (one for one in folder.parent.iterdir() if one.name[0] != "."), key=lambda one: one.stat().st_mtime
-        )
-        for old in kept[:-KEPT_VERSIONS]:
-            if old != folder:
-                shutil.rmtree(old, ignore_errors=True)
+        _forget_old(folder)
         return folder
 
     def _fetch(self, source: str, folder: Path, trust: Trust, download: Download) -> None:
@@ -152,3 +147,14 @@ def _plain(name: str) -> str:
     if not re.fullmatch(NAME_PATTERN, name):
         raise BundleUnavailable(f"{name[:100]!r} is no name of a model or a version", where="models")
     return name
+
+
+def _forget_old(folder: Path) -> None:
+    """Leave the versions beside `folder` that were used last, and it."""
+    used = {}
+    for one in folder.parent.glob("[!.]*"):
+        with suppress(OSError):  # another process was first
+            used[one] = one.stat().st_mtime
+    for old in sorted(used, key=lambda one: used[one])[:-KEPT_VERSIONS]:
+        if old != folder:
+            shutil.rmtree(old, ignore_errors=True)

@@ -13,9 +13,11 @@ from pathlib import Path
 import fsspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typer.testing import CliRunner
 
 from elbound.bundle import check_bundle, sign_bundle
 from elbound.bundle.archive import pack_bundle
+from elbound.cli import build_app
 from elbound.errors import (
     BundleCorrupt,
     BundleError,
@@ -458,3 +460,23 @@ def test_a_server_that_requires_signatures_serves_what_is_signed(
     sign_bundle(signed, OTHER)
     with pytest.raises(BundleUntrusted, match="not among the 1"):
         create_app(settings, [signed])
+
+
+@pytest.mark.parametrize(("word", "expected"), [("1", True), ("true", True), ("YES", True), ("0", False), ("", False)])
+def test_a_switch_is_read_from_the_environment(word: str, expected: bool) -> None:
+    assert Settings.load({"ELBOUND_REQUIRE_SIGNATURE": word}, {}).require_signature is expected
+    with pytest.raises(ConfigError, match="require_signature must be one of 1, true"):
+        Settings.load({"ELBOUND_REQUIRE_SIGNATURE": f"{word}x"}, {})
+
+
+def test_the_flags_reach_the_start(table_bundle: Path, tmp_path: Path) -> None:
+    def refused(*flags: str) -> ConfigError:
+        error = CliRunner().invoke(build_app(), ["serve", str(table_bundle), *flags]).exception
+        assert isinstance(error, ConfigError), error
+        return error
+
+    assert refused("--require-signature").where == "trusted_keys_file"
+    assert refused("--require-signature", "--trusted-keys", str(tmp_path / "none.pem")).where == str(
+        tmp_path / "none.pem"
+    )
+    assert refused("--tls-cert", str(tmp_path / "none.pem")).where == "tls_key_file"
