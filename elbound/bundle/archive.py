@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -21,6 +22,17 @@ METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 ENCRYPTED = 0x1
 MAX_ENTRIES = 10_000
 CHUNK_BYTES = 1 << 20
+UNREADABLE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    LookupError,
+    ValueError,
+    NotImplementedError,
+)
+"""What zipfile lets out for damage; an empty name is an IndexError."""
 
 
 def pack_bundle(path: Path, out: Path) -> str:
@@ -74,7 +86,7 @@ def unpack_bundle(archive: Path, folder: Path, *, max_bytes: int, check: Callabl
                     left = _copy(source, sink, left, check)  # type: ignore[arg-type]
                 if left < 0:
                     raise BundleCorrupt(f"the archive opens to more than {max_bytes:,} bytes", where=entry.filename)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, ValueError, zlib.error) as error:
+    except UNREADABLE as error:
         raise BundleCorrupt(f"the archive is not readable as a zip: {error}", where=archive.name) from error
 
 

@@ -88,6 +88,14 @@ def test_a_name_twice_is_refused(tmp_path: Path) -> None:
         unpack(tmp_path / "twice.zip", tmp_path / "out")
 
 
+def test_an_empty_name_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(entry("Q"), b"")
+    (tmp_path / "a.zip").write_bytes((tmp_path / "a.zip").read_bytes().replace(b"Q", b"\0"))
+    with pytest.raises(BundleCorrupt, match="not readable as a zip"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
 def test_a_bomb_stops_at_the_limit_and_not_after_it(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w") as archive:
         archive.writestr(entry("zeros"), bytes(50 << 20))
