@@ -63,7 +63,8 @@ def test_the_pictures_are_those_that_the_code_draws(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{name}.md" for name in ("api", "bundle", "operations", "report", "scores"))]
+    "page",
+    ["README.md", "SECURITY.md", *(f"docs/{name}.md" for name in ("api", "bundle", "operations", "report", "scores"))],
 )
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
