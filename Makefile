@@ -73,6 +73,7 @@ sbom: $(SBOM)/.ready  ## elbound.cdx.json: name, version, licence of every Pytho
 	$(SBOM)/tool/bin/pip --python $(SBOM)/service/bin/python install --quiet --disable-pip-version-check --no-deps \
 	    $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)"
 	$(SBOM)/tool/bin/pip --python $(SBOM)/service/bin/python install --quiet --disable-pip-version-check -c constraints.txt .
+	$(SBOM)/tool/bin/pip --python $(SBOM)/service/bin/python uninstall --quiet --yes elbound  # it is what the bill is of
 	$(SBOM)/tool/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON \
 	    -o elbound.cdx.json $(SBOM)/service
 
