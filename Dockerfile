@@ -1,6 +1,6 @@
 # The service (`elbound serve`) and bulk scoring (`elbound score`, `elbound inspect`); training stays outside.
 #
-#   docker build -t elbound .
+#   docker build -t elbound .        or `make image`, which fills in version and revision
 #   docker run --read-only --cap-drop=all --tmpfs /tmp -p 127.0.0.1:8000:8000 -e ELBOUND_INSECURE=1 \
 #       -v "$PWD/bundles/widgets:/bundles/model:ro" elbound
 #
@@ -56,10 +56,15 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=
     pip --python /opt/elbound/bin/python install --no-deps --prefix /opt/application .
 
 FROM ${PYTHON_IMAGE}
-LABEL org.opencontainers.image.title="elbound" \
-      org.opencontainers.image.description="Calibrated anomaly scores over HTTP from a variational autoencoder" \
-      org.opencontainers.image.licenses="Apache-2.0"
-RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin elbound
+# Nothing that installs: the base image's Python has pip and its like, the one in /opt/elbound never had.
+RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin elbound && \
+    python -c "import importlib.util, shutil; \
+        found = filter(None, map(importlib.util.find_spec, ('pip', 'setuptools', 'wheel', 'pkg_resources', 'ensurepip'))); \
+        folders = [folder for one in found for folder in one.submodule_search_locations]; \
+        [shutil.rmtree(folder) for folder in folders]" && \
+    rm -rf /usr/local/bin/pip* /usr/local/bin/wheel /usr/bin/pip* /usr/share/python-wheels \
+        /usr/local/lib/python3*/site-packages/pip-* /usr/local/lib/python3*/site-packages/setuptools-* \
+        /usr/local/lib/python3*/site-packages/wheel-*
 # A layer that changes with constraints.txt, then a small one that changes with the code.
 COPY --from=dependencies /opt/elbound /opt/elbound
 COPY --from=application /opt/application /opt/elbound
@@ -77,3 +82,13 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection(os.environ['ELBOUND_HOST'], int(os.environ['ELBOUND_PORT']), timeout=4); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["elbound"]
 CMD ["serve", "/bundles/model"]
+# Last, since they change with every commit and what stands above does not. `make image` fills them in.
+ARG VERSION=
+ARG REVISION=
+ARG SOURCE=
+LABEL org.opencontainers.image.title="elbound" \
+      org.opencontainers.image.description="Calibrated anomaly scores over HTTP from a variational autoencoder" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.source="$SOURCE"

@@ -9,8 +9,11 @@ TORCH_INDEX = $(if $(or $(PIP_FIND_LINKS),$(filter cuda,$(TORCH))),,--index-url 
 BIN = $(VENV)/bin
 PEERS = $(patsubst %,.peers/%/.ready,litserve mlserver bentoml)
 READY = $(VENV)/.ready
+ENGINE ?= docker
+SOURCE ?= $(shell git remote get-url origin 2>/dev/null)
+SBOM = .sbom
 
-.PHONY: demo test test-clients check serve bench bench-serving bench-peers bench-detection pictures image-test clean
+.PHONY: demo test test-clients check serve bench bench-serving bench-peers bench-detection pictures image image-test sbom clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -70,8 +73,26 @@ bench-detection: $(READY)  ## AUROC beside the peers; ELBOUND_DATA=DIR make benc
 pictures: $(READY)  ## draw those of docs/scores.md again
 	$(BIN)/python docs/draw.py
 
+image:  ## build the container, labelled; make image ENGINE=podman SOURCE=https://... ARGS="--build-arg EXTRAS=onnx"
+	$(ENGINE) build -t elbound --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+	    --build-arg REVISION="$$(git rev-parse HEAD)" --build-arg SOURCE="$(SOURCE)" $(ARGS) .
+
+sbom: $(SBOM)/.ready  ## elbound.cdx.json: name, version, licence of every Python package of the container, as CycloneDX
+	$(PYTHON) -m venv --clear --without-pip $(SBOM)/service
+	$(SBOM)/tool/bin/pip --python $(SBOM)/service/bin/python install --quiet --disable-pip-version-check --no-deps \
+	    $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)"
+	$(SBOM)/tool/bin/pip --python $(SBOM)/service/bin/python install --quiet --disable-pip-version-check -c constraints.txt .
+	$(SBOM)/tool/bin/pip --python $(SBOM)/service/bin/python uninstall --quiet --yes elbound  # it is what the bill is of
+	$(SBOM)/tool/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON \
+	    -o elbound.cdx.json $(SBOM)/service
+
+$(SBOM)/.ready: .ci/sbom.txt
+	$(PYTHON) -m venv $(SBOM)/tool
+	$(SBOM)/tool/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 image-test: $(READY)  ## build the container, run it, score an upload; says so where no engine is there
 	$(BIN)/python -m pytest tests/image --run-image -s $(ARGS)
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(SBOM) demo

@@ -14,6 +14,8 @@ ElboundError
 └── BundleError               a bundle that cannot be written or read
     ├── BundleExists          the target is there already
     ├── BundleCorrupt         a file that is missing, truncated or altered
+    ├── BundleUntrusted       nobody who is trusted vouches for it, or it stands in another one's place
+    ├── BundleUnavailable     it could not be fetched from where it is kept
     └── GoldenMismatch        the bundle does not reproduce its own scores
 
 Errors carry facts: a `code` for programs, a message for people, and `where` (a file, a column, a row).
@@ -113,6 +115,18 @@ class BundleCorrupt(BundleError):
     """A file of a bundle is missing, truncated or altered."""
 
     default_code = "bundle_corrupt"
+
+
+class BundleUntrusted(BundleError):
+    """A bundle without a good signature of a trusted key, or one under another one's name or version."""
+
+    default_code = "bundle_untrusted"
+
+
+class BundleUnavailable(BundleError):
+    """A bundle, or a store of them, that could not be fetched."""
+
+    default_code = "bundle_unavailable"
 
 
 class GoldenMismatch(BundleError):

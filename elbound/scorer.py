@@ -22,6 +22,7 @@ from elbound.device import choose_device
 from elbound.engine import choose_engine, with_small_batches
 from elbound.errors import BundleCorrupt, GoldenMismatch, SchemaError
 from elbound.regret import likelihood_regret
+from elbound.signature import Trust
 
 GOLDEN_ITEMS = 8
 GOLDEN_TOLERANCE = 1e-3
@@ -58,12 +59,12 @@ class Scorer:
         self.image = ImagePreprocessor(manifest.item) if isinstance(manifest.item, ImageSchema) else None
 
     @classmethod
-    def from_bundle(cls, path: Path | str, *, device: str = "auto") -> "Scorer":
-        """Load a bundle, check its hashes and re-score its golden rows.
+    def from_bundle(cls, path: Path | str, *, device: str = "auto", trust: Trust | None = None) -> "Scorer":
+        """Load a bundle, check what `trust` asks and its hashes, and re-score its golden rows.
 
-        Raises BundleError, BundleCorrupt (names the file), GoldenMismatch.
+        Raises BundleError, BundleUntrusted, BundleCorrupt (names the file), GoldenMismatch.
         """
-        content = load_bundle(Path(path))
+        content = load_bundle(Path(path), trust)
         try:
             manifest = content.manifest
             detector = Detector(manifest.detector, manifest.item)

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from elbound import __version__
 from elbound.device import choose_device
 from elbound.errors import ConfigError, ElboundError
+from elbound.signature import Trust, TrustedKeys
 from service.access.document import document_access
 from service.access.keys import KeyRing
 from service.access.local import LocalRules
@@ -33,15 +34,18 @@ from service.logs import RequestLog
 from service.metrics import Metrics, MetricsMiddleware
 from service.opening import open_bundle
 from service.registry import ModelRegistry
+from service.remote import Cache, RemoteStore, local_folder
 from service.routes import drift, health, models, score, store, v2, v2_repository
 from service.routes.small import SmallJsonMiddleware
 from service.serving import Serving
 from service.settings import Settings
 from service.state import State
+from service.store.bucket import BucketStore
 from service.store.models import StoreModels
 from service.store.shadow import Shadows
-from service.store.source import LocalStore
+from service.store.source import LocalStore, Source
 from service.streaming.streams import Streams
+from service.trust import trusted_keys
 from service.warming import warm_up
 
 if TYPE_CHECKING:
@@ -62,9 +66,12 @@ class Service(FastAPI):
             await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings, bundles: Sequence[Path], tracing: "Tracing | None" = None) -> Service:
-    """The service for `bundles`, each of which is loaded here, so that a bad one stops the start with its reason, and
-    for the store of `settings.models`, which is first looked at when the server starts."""
+def create_app(settings: Settings, bundles: Sequence[Path | str], tracing: "Tracing | None" = None) -> Service:
+    """The service for `bundles`, folders or addresses, and for the store of `settings.models`.
+
+    The bundles are loaded here, so that a bad one stops the start with its reason; the store is first looked at when
+    the server starts.
+    """
     metrics = Metrics()
     keys = KeyRing(Path(settings.api_keys_file), metrics.key_file_errors.inc) if settings.api_keys_file else None
     table = RouteTable(ROUTES | ({"GET /metrics": "open"} if settings.open_metrics else {}))
@@ -80,15 +87,19 @@ def create_app(settings: Settings, bundles: Sequence[Path], tracing: "Tracing | 
     serving = Serving(ModelRegistry(), metrics, DriftMonitor(settings.state_dir))
     shadows = Shadows(batcher, metrics.store, max_shadow_bytes=settings.max_shadow_bytes)
     state = State(settings, metrics, batcher, serving.drift, Streams(settings), serving, shadows)
-    for path in bundles:
-        served = open_bundle(path, device=settings.device)
+    trusted = trusted_keys(settings)
+    for bundle in bundles:
+        served = open_bundle(local_folder(str(bundle), settings), device=settings.device, trust=Trust(trusted))
         state.registry.check_free(served)
         serving.begin(served)
     if settings.models:
-        if not Path(settings.models).is_dir():
-            raise ConfigError(f"models must be a folder. {settings.models} is none", where="models")
         state.store = StoreModels(
-            LocalStore(Path(settings.models)), serving, shadows, partial(warm_up, batcher), device=settings.device
+            _source(settings, trusted),
+            serving,
+            shadows,
+            partial(warm_up, batcher),
+            device=settings.device,
+            keys=trusted,
         )
     _watch(state)
     app = Service(
@@ -133,6 +144,15 @@ def _trace(app: Service, state: State, tracing: "Tracing") -> None:
     batcher.on_batch = observe_batch
     metrics.on_stage = tracing.observe_stage
     app.front = TracingMiddleware(app.front, tracing)
+
+
+def _source(settings: Settings, trusted: TrustedKeys | None) -> Source:
+    """The store of `settings.models`, here or in a bucket. Raises ConfigError."""
+    if "://" in settings.models:
+        return BucketStore(RemoteStore.open(settings.models, Cache.of(settings), trusted))
+    if not Path(settings.models).is_dir():
+        raise ConfigError(f"models must be a folder. {settings.models} is none", where="models")
+    return LocalStore(Path(settings.models))
 
 
 def _watch(state: State) -> None:

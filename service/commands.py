@@ -9,13 +9,18 @@ import typer
 
 from service.settings import PREFIX, Settings
 
-Bundles = Annotated[list[Path] | None, typer.Argument(help="Bundles that `elbound train` wrote; none with --models.")]
+Bundles = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Folders that `elbound train` wrote, or https://HOST/FILE.zip@sha256:HEX; several, or none with --models."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add `serve`, with one flag for every setting, and `keys`."""
 
-    def serve(bundles: list[Path] | None, **flags: Any) -> None:
+    def serve(bundles: list[str] | None, **flags: Any) -> None:
         """Load bundles and score uploads over HTTP."""
         import os
 
@@ -52,8 +57,8 @@ def _flags() -> list[inspect.Parameter]:
     flags = []
     for one in fields(Settings):
         text = f"{one.metadata['help']} [{PREFIX}{one.name.upper()}, {one.default}]"
-        names = [f"--{one.name.replace('_', '-')}"] if isinstance(one.default, bool) else []  # and no --no-...
-        option = typer.Option(*names, help=text)
+        switch = f"--{one.name.replace('_', '-')}" if isinstance(one.default, bool) else ""  # and no --no-...
+        option = typer.Option(*filter(None, [one.metadata["flag"] or switch]), help=text)
         kind = type(one.default)
         annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
         flags.append(inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))

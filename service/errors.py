@@ -155,6 +155,8 @@ STATUS: dict[type[ElboundError], int] = {
     library.BundleError: 500,
     library.BundleExists: 500,
     library.BundleCorrupt: 500,
+    library.BundleUntrusted: 500,
+    library.BundleUnavailable: 500,
     library.GoldenMismatch: 500,
     Overloaded: 503,
     TooManyConnections: 503,

@@ -259,8 +259,9 @@ class ReceivingProtocol(BoundedProtocol):
     def linger(self, seconds: int) -> None:
         """Close the sending side; drop what comes, for so long and to `max_drain_bytes`, until the client closes."""
         self.linger_until = self.sweep.tick + ticks(seconds)
-        with contextlib.suppress(OSError):  # the client has gone already; asyncio's own loop says so here
-            self.transport.write_eof()
+        if self.transport.can_write_eof():  # not under TLS, where the length of the answer has to do
+            with contextlib.suppress(OSError):  # the client has gone already; asyncio's own loop says so here
+                self.transport.write_eof()
         self.flow.resume_reading()
 
 

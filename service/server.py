@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -19,6 +18,7 @@ from service.logs import set_up_logs
 from service.protocol import SPARE_CONNECTIONS, Reception
 from service.settings import Settings
 from service.state import State
+from service.tls import tls_context
 
 if TYPE_CHECKING:
     from service.tracing import Tracing
@@ -34,12 +34,13 @@ OWN_FILES = 128
 """Open files beside the connections, generously."""
 
 
-def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
+def run_server(settings: Settings, bundles: Sequence[str]) -> None:
     """Serve until SIGTERM or SIGINT; what was accepted by then is finished. Raises ElboundError."""
     set_up_logs(settings)
     check_exposure(settings)
     if not bundles and not settings.models:
         raise ConfigError("nothing to serve: name bundles, or a folder of models with --models", where="bundles")
+    tls = tls_context(settings)
     app = create_app(settings, bundles, _tracing())
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
@@ -54,6 +55,7 @@ def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
     config = uvicorn.Config(
         app,
         http=reception.protocol,  # type: ignore[arg-type]
+        ssl_context_factory=None if tls is None else lambda *_: tls,
         ws="none",
         loop=_loop(),
         log_config=None,
@@ -65,7 +67,7 @@ def run_server(settings: Settings, bundles: Sequence[Path]) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended well
         signal.signal(number, lambda *_: None)
-    logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    logger.info("listening on %s://%s:%d", "https" if tls else "http", f"[{host}]" if ":" in host else host, port)
     uvicorn.Server(config).run(sockets=[listener])
 
 

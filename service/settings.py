@@ -1,8 +1,8 @@
 """Every setting and every limit of the service, read once into one typed object.
 
-A field is the setting `ELBOUND_` + its name in capitals and the flag `--its-name`: none is a secret, those stand in
-files that a setting names. The unit is part of the name. `docs/operations.md` has the same table, and a test compares
-them.
+A field is the setting `ELBOUND_` + its name in capitals and the flag `--its-name` or the one given: none is a secret,
+those stand in files that a setting names. The unit is part of the name. `docs/operations.md` has the same table, and a
+test compares them.
 """
 
 from collections.abc import Mapping
@@ -12,14 +12,12 @@ from typing import Literal, TypeVar, get_type_hints
 from elbound.errors import ConfigError
 
 PREFIX = "ELBOUND_"
+SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
 T = TypeVar("T")
 
 
-SWITCH = {"1": True, "true": True, "0": False, "false": False}
-
-
-def _setting(default: T, text: str, *, low: float | None = None, high: float | None = None) -> T:
-    made: T = field(default=default, metadata={"help": text, "low": low, "high": high})
+def _setting(default: T, text: str, *, low: float | None = None, high: float | None = None, flag: str = "") -> T:
+    made: T = field(default=default, metadata={"help": text, "low": low, "high": high, "flag": flag})
     return made
 
 
@@ -35,11 +33,25 @@ class Settings:
     )
     insecure: bool = _setting(False, "Serve everybody who reaches the port where there are no keys.")
     open_metrics: bool = _setting(False, "Answer /metrics without a key.")
-    models: str = _setting("", "Folder of NAME/VERSION/ bundles whose newest or pinned versions are served.")
-    store_poll_s: int = _setting(5, "How often that folder is looked at.", low=1)
+    models: str = _setting(
+        "",
+        "Folder, s3://, gs:// or az:// of NAME/VERSION/ bundles whose newest or pinned versions are served.",
+    )
+    store_poll_s: int = _setting(5, "How often that store is looked at.", low=1)
     max_shadow_bytes: int = _setting(
         64 << 20, "Bytes of items that may wait for a model's shadow; beyond, it passes them over.", low=0
     )
+    tls_cert_file: str = _setting(
+        "", "Certificate chain in PEM, to answer over TLS; plain HTTP when empty.", flag="--tls-cert"
+    )
+    tls_key_file: str = _setting("", "Private key in PEM of that certificate, without a password.", flag="--tls-key")
+    require_signature: bool = _setting(False, "Serve only bundles that one of the trusted keys has signed.")
+    trusted_keys_file: str = _setting(
+        "", "Public Ed25519 keys in PEM, one or several, of those who may sign bundles.", flag="--trusted-keys"
+    )
+    cache_dir: str = _setting("", "Folder for bundles that were fetched from elsewhere; ~/.cache/elbound when empty.")
+    max_bundle_bytes: int = _setting(4 << 30, "Largest bundle that is fetched, as archive and unpacked.", low=1)
+    download_timeout_s: int = _setting(600, "Longest that fetching one bundle may take.", low=1)
     max_connections: int = _setting(1_024, "Connections that may be open; beyond, 503.", low=1)
     idle_timeout_s: int = _setting(
         10, "How long a connection may say nothing before its first request and between two.", low=1
@@ -113,9 +125,9 @@ def _parse(one: "Field[object]", kind: object, raw: object) -> object:
     if kind is str:
         return str(raw).strip()
     if kind is bool:
-        if str(raw).lower() not in SWITCH:
-            raise ConfigError(f"{one.name} must be 1 or 0. Got {raw!r} instead", where=one.name)
-        return SWITCH[str(raw).lower()]
+        if (word := str(raw).strip().lower()) not in SWITCH:
+            raise ConfigError(f"{one.name} must be one of {', '.join(SWITCH)}. Got {raw!r} instead", where=one.name)
+        return SWITCH[word]
     if kind is not int:
         choices = getattr(kind, "__args__", ())
         if raw not in choices:

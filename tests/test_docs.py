@@ -64,6 +64,7 @@ def test_the_pictures_are_those_that_the_code_draws(tmp_path: Path, monkeypatch:
     "page",
     [
         "README.md",
+        "SECURITY.md",
         "deploy/README.md",
         *(f"docs/{name}.md" for name in ("api", "bundle", "operations", "report", "runbook", "scores")),
     ],

@@ -202,12 +202,12 @@ def show_promise(scorer: Scorer) -> None:
         )
 
 
-def show_bundle(scorer: Scorer, path: Path) -> None:
+def show_bundle(scorer: Scorer, path: Path, *, signed: bool) -> None:
     """Everything that a person asks of a bundle."""
     manifest = scorer.manifest
     record = manifest.training
     console.print(f"[bold]{manifest.name}[/] {manifest.version}  at {path}")
-    console.print("hashes and golden rows: as written")
+    console.print("hashes and golden rows: as written" + ("; signed by a trusted key" if signed else ""))
     show_schema(manifest.item, record.items)
     console.print(
         f"trained on {record.train:,}, validated on {record.validation:,}, calibrated on {record.calibration:,} items "

@@ -5,9 +5,12 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import safetensors.torch
 from pydantic import ValidationError
@@ -16,6 +19,10 @@ from torch import Tensor
 
 from elbound.bundle.manifest import FORMAT_VERSION, FileRecord, Manifest, document_digest
 from elbound.errors import BundleCorrupt, BundleError, BundleExists
+from elbound.signature import SIGNATURE, Trust, signature_of
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 MANIFEST = "manifest.json"
 EXPORT = "detector.onnx"
@@ -73,12 +80,13 @@ def check_target(target: Path, *, force: bool) -> None:
         raise BundleExists(f"{target} exists and is not a bundle; it is left alone", where=str(target))
 
 
-def load_bundle(path: Path) -> BundleContent:
-    """Read a bundle: format version, sizes and hashes are checked before a tensor is read.
+def load_bundle(path: Path, trust: Trust | None = None) -> BundleContent:
+    """Read a bundle: signature, format version, sizes and hashes are checked before a tensor is read.
 
-    Raises BundleCorrupt that names the file. Nothing in a bundle is executed.
+    What is checked and what is used are the same bytes, read once. Raises BundleUntrusted, BundleCorrupt that names
+    the file. Nothing in a bundle is executed.
     """
-    manifest = read_manifest(path)
+    manifest = read_manifest(path, trust)
     missing = [name for name in TENSOR_FILES if name not in manifest.files]
     if missing:
         raise BundleCorrupt(f"{path / MANIFEST} does not list {missing[0]}", where=missing[0])
@@ -88,17 +96,65 @@ def load_bundle(path: Path) -> BundleContent:
     return BundleContent(manifest, weights, calibration, golden, report, contents.get(EXPORT))
 
 
-def read_manifest(path: Path) -> Manifest:
-    """The manifest alone, of a bundle whose files are not yet checked. Raises BundleCorrupt, BundleError."""
+def check_bundle(path: Path, trust: Trust | None = None) -> Manifest:
+    """Check signature, sizes and hashes without holding a file in memory; raises as `load_bundle` does."""
+    manifest = read_manifest(path, trust)
+    for name, record in manifest.files.items():
+        _check_file(path, name, record)
+    return manifest
+
+
+def sign_bundle(path: Path, key: "Ed25519PrivateKey") -> Manifest:
+    """Check a bundle, then write its signature beside the manifest, in the place of an older one.
+
+    Raises BundleCorrupt, and BundleError where the disk does not take it.
+    """
+    data = _manifest_bytes(path)
+    manifest = _parse_manifest(path / MANIFEST, data)
+    for name, record in manifest.files.items():
+        _check_file(path, name, record)
+    try:
+        replace_file(path / SIGNATURE, signature_of(data, key))
+    except OSError as error:
+        raise BundleError(
+            f"{path / SIGNATURE} could not be written: {error.strerror or error}",
+            code="bundle_not_written",
+            where=str(path),
+        ) from error
+    return manifest
+
+
+def read_manifest(path: Path, trust: Trust | None = None) -> Manifest:
+    """The manifest alone, of a bundle whose files are not yet checked.
+
+    Raises BundleUntrusted, BundleCorrupt, BundleError.
+    """
+    data = _manifest_bytes(path)
+    if trust is not None:
+        trust.check_signature(path, data)
+    manifest = _parse_manifest(path / MANIFEST, data)
+    if trust is not None:
+        trust.check_place(path, name=manifest.name, version=manifest.version)
+    return manifest
+
+
+def _manifest_bytes(path: Path) -> bytes:
     file = path / MANIFEST
     if not file.is_file():
         raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}", code="bundle_missing", where=str(path))
-    if file.stat().st_size > MAX_MANIFEST_BYTES:
-        raise BundleCorrupt(f"{file} is larger than {MAX_MANIFEST_BYTES:,} bytes", where=MANIFEST)
     try:
-        document = json.loads(file.read_bytes())
+        with file.open("rb") as stream:
+            data = stream.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise BundleCorrupt(f"{file} cannot be read: {error.strerror or error}", where=MANIFEST) from error
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleCorrupt(f"{file} is larger than {MAX_MANIFEST_BYTES:,} bytes", where=MANIFEST)
+    return data
+
+
+def _parse_manifest(file: Path, data: bytes) -> Manifest:
+    try:
+        document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise BundleCorrupt(f"{file} is not readable JSON: {error}", where=MANIFEST) from error
     found = document.get("format_version") if isinstance(document, dict) else None
@@ -165,17 +221,33 @@ def _swap(beside: Path, target: Path) -> None:
 
 
 def _read_checked(path: Path, name: str, record: FileRecord) -> bytes:
+    with _opened(path, name, record) as stream:
+        data = stream.read()
+    _check_hash(path, name, record, hashlib.sha256(data).hexdigest())
+    return data
+
+
+def _check_file(path: Path, name: str, record: FileRecord) -> None:
+    with _opened(path, name, record) as stream:
+        _check_hash(path, name, record, hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+@contextmanager
+def _opened(path: Path, name: str, record: FileRecord) -> Iterator[BufferedReader]:
     file = path / name
     try:
         size = file.stat().st_size
         if size != record.size:
             raise BundleCorrupt(f"{file} has {size:,} bytes, the manifest says {record.size:,}", where=name)
-        data = file.read_bytes()
+        with file.open("rb") as stream:
+            yield stream
     except OSError as error:
         raise BundleCorrupt(f"{file} cannot be read: {error.strerror or error}", where=name) from error
-    if hashlib.sha256(data).hexdigest() != record.sha256:
-        raise BundleCorrupt(f"{file} was altered: its SHA-256 is not that of the manifest", where=name)
-    return data
+
+
+def _check_hash(path: Path, name: str, record: FileRecord, found: str) -> None:
+    if found != record.sha256:
+        raise BundleCorrupt(f"{path / name} was altered: its SHA-256 is not that of the manifest", where=name)
 
 
 def _tensors(path: Path, name: str, data: bytes) -> dict[str, Tensor]:

@@ -94,10 +94,15 @@ class Manifest(_Frozen):
     @classmethod
     def _paths_stay_inside(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
         for name in files:
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or name != str(path):
+            if not is_plain_path(name):
                 raise ValueError(f"{name!r} is not a plain path inside the bundle")
         return files
+
+
+def is_plain_path(name: str) -> bool:
+    """Whether `name` stays inside the folder that it is taken below, wherever that is."""
+    path = PurePosixPath(name)
+    return not (path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or name != str(path))
 
 
 def document_digest(document: Mapping[str, object]) -> str:

@@ -13,6 +13,7 @@ import torch
 
 from elbound.device import cpu_workers
 from elbound.errors import ElboundError
+from elbound.signature import Trust, TrustedKeys
 from service.errors import ModelNotFound
 from service.opening import open_bundle
 from service.registry import ServedModel
@@ -42,12 +43,14 @@ class StoreModels:
         warm_up: Callable[[ServedModel], Awaitable[None]],
         *,
         device: str,
+        keys: TrustedKeys | None,
     ) -> None:
         self.source = source
         self.serving = serving
         self.shadows = shadows
         self.warm_up = warm_up
         self.device = device
+        self.keys = keys
         self.models: dict[str, StoreModel] = {}
         self.problem: str | None = None
         """Why the store as a whole cannot be read."""
@@ -229,7 +232,7 @@ class StoreModels:
             return Refusal("name_taken", f"a bundle that was given beside the store is named {model.name} too", shape)
         try:
             folder = self.source.folder(model.name, version)
-            return open_bundle(folder, device=self.device, name=model.name, version=version)
+            return open_bundle(folder, device=self.device, trust=Trust(self.keys, model.name, version))
         except StoreUnreadable as error:
             unread = Refusal(error.code, error.message)
             return known if known == unread else unread

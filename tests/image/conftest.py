@@ -131,6 +131,13 @@ class Image:
         assert kind == "CMD"
         return command
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """Those of OCI, without their common beginning."""
+        facts = json.loads(self.engine.output("image", "inspect", self.name))[0]
+        labels = facts.get("Labels") or facts["Config"]["Labels"]
+        return {name.rpartition(".")[2]: value for name, value in labels.items() if "opencontainers" in name}
+
     def run(self, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         return self.engine.run("run", "--rm", *self.engine.hardening, *options, self.name, *command)
 
@@ -196,7 +203,15 @@ def make_stand_in(engine: Engine, archive: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def image(engine: Engine, base: str, say: Say, tmp_path_factory: pytest.TempPathFactory) -> Image:
+def labels() -> dict[str, str]:
+    """What a build is told about itself."""
+    return {"VERSION": "1.2.3", "REVISION": "0" * 40, "SOURCE": "https://git.example.com/elbound"}
+
+
+@pytest.fixture(scope="session")
+def image(
+    engine: Engine, base: str, labels: dict[str, str], say: Say, tmp_path_factory: pytest.TempPathFactory
+) -> Image:
     pip = pip_options(engine, tmp_path_factory.mktemp("pip") / "pip.conf")
     podman = ("--format=docker", "--isolation=chroot", "--layers") if engine.name == "podman" else ()
     started = time.monotonic()
@@ -205,6 +220,7 @@ def image(engine: Engine, base: str, say: Say, tmp_path_factory: pytest.TempPath
         *podman,
         "--network=host",
         f"--build-arg=PYTHON_IMAGE={base}",
+        *(f"--build-arg={name}={value}" for name, value in labels.items()),
         *pip,
         "-t",
         IMAGE,

@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import shutil
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -11,9 +13,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
+from elbound.bundle import sign_bundle
+from elbound.signature import read_signing_key, write_signing_key
+
 pytestmark = pytest.mark.timeout(2400)  # the first test waits for the build
 
-ABSENT = ("sklearn", "scipy", "matplotlib", "httpx", "pytest", "pip")
+ABSENT = ("sklearn", "matplotlib", "httpx", "pytest", "pip")
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +82,50 @@ def test_what_serving_does_not_need_is_absent(server, package):
     done = server.exec("python", "-c", f"import {package}")
     assert done.returncode != 0
     assert f"No module named '{package}'" in done.stderr
+
+
+INSTALLERS = ("pip", "pip3", "wheel", "gcc", "g++", "cc", "c++", "clang", "ld", "as", "make", "cargo")
+
+
+def test_nothing_that_compiles_or_installs_is_there(server):
+    """Neither on the path nor in a Python: the one of the service and the one below it."""
+    look = f"import shutil; print(*(name for name in {INSTALLERS!r} if shutil.which(name)))"
+    assert server.exec("python", "-c", look).stdout.strip() == ""
+    find = "import importlib.util as u, sys; print(*(name for name in sys.argv[1:] if u.find_spec(name)))"
+    installers = ("pip", "wheel", "ensurepip")  # setuptools in the service's own Python is torch's
+    for python, names in (("python", installers), ("/usr/local/bin/python3", (*installers, "setuptools"))):
+        done = server.exec(python, "-c", find, *names)
+        assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+def test_every_package_of_the_image_is_pinned(server):
+    """Names and versions are those of constraints.txt, none more."""
+    code = "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()), sep='\\n')"
+    found = {
+        line.partition("+")[0].lower().replace("_", "-") for line in server.exec("python", "-c", code).stdout.split()
+    }
+    pins = (Path(__file__).parents[2] / "constraints.txt").read_text().lower().replace("_", "-").splitlines()
+    assert {line for line in found if not line.startswith("elbound==")} <= set(pins)
+    assert {"torch", "cryptography", "uvicorn"} <= {line.partition("==")[0] for line in found}
+
+
+def test_the_image_says_what_it_was_built_from(image, labels):
+    expected = {name.lower(): value for name, value in labels.items()}
+    assert expected.items() <= image.labels.items()
+    assert image.labels["licenses"] == "Apache-2.0"
+
+
+def test_a_signed_bundle_is_asked_for_and_served(image, bundle, items, tmp_path):
+    tmp_path.chmod(0o755)
+    write_signing_key(tmp_path / "release.key")
+    signed = shutil.copytree(bundle, tmp_path / "signed")
+    mounted = ("-v", f"{tmp_path}/release.key.pub:/keys.pem:ro,z")
+    settings = ("-e", "ELBOUND_REQUIRE_SIGNATURE=1", "-e", "ELBOUND_TRUSTED_KEYS_FILE=/keys.pem")
+    refused = image.run(options=("-v", f"{signed}:/bundles/model:ro,z", *mounted, *settings))
+    assert (refused.returncode, "is not signed" in refused.stderr) == (1, True), refused.stderr
+    sign_bundle(signed, read_signing_key(tmp_path / "release.key"))
+    with image.serve(signed, *mounted, *settings) as container:
+        assert post_rows(container.url, items).status_code == 200
 
 
 def test_torch_is_the_cpu_build(server):

@@ -4,17 +4,26 @@ import hashlib
 import os
 import re
 import signal
+import ssl
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import httpx
 import orjson
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tests.forked import Forked
 
 START_TIMEOUT_S = 60
+LOOPBACK = x509.IPAddress(IPv4Address("127.0.0.1"))
 
 
 CALLER = ("score", "read")
@@ -37,21 +46,23 @@ class Server:
 
     def __init__(self, bundles: list[Path], log: Path, environ: dict[str, str]) -> None:
         self.log = log
+        own = environ.get("ELBOUND_TLS_CERT_FILE")
+        self.verify = ssl.create_default_context(cafile=own) if own else True
         plain = {name: value for name, value in os.environ.items() if not name.startswith("ELBOUND_")}
         log.touch()
         self.process = Forked(
             "serve", *bundles, "--port", 0, stdout=log, env={**plain, "OMP_NUM_THREADS": "1", **environ}
         )
         self.url = self._wait()
-        self.client = httpx.Client(base_url=self.url, timeout=60)
+        self.client = httpx.Client(base_url=self.url, timeout=60, verify=self.verify)
 
     def _wait(self) -> str:
         until = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < until:
-            found = re.search(r"listening on (http://[^\s\"]+)", self.log.read_text())
+            found = re.search(r"listening on (https?://[^\s\"]+)", self.log.read_text())
             if found:
                 try:
-                    if httpx.get(f"{found[1]}/readyz").status_code == 200:
+                    if httpx.get(f"{found[1]}/readyz", verify=self.verify).status_code == 200:
                         return found[1]
                 except httpx.TransportError:
                     pass
@@ -84,6 +95,26 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return write_keys(path or tmp_path_factory.mktemp("keys") / "keys.json", **keys)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Files of a certificate for localhost and of its key."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost"), LOOPBACK]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("tls")
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    for file, data in (("cert.pem", made.public_bytes(Encoding.PEM)), ("key.pem", private)):
+        (folder / file).write_bytes(data)
+    return folder / "cert.pem", folder / "key.pem"
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from elbound.detector import Detector
 from elbound.device import cpu_workers
 from elbound.errors import ConfigError
 from elbound.scorer import Scorer
+from elbound.signature import Trust
 from service import opening
 from service.app import create_app
 from service.settings import Settings
@@ -46,9 +47,8 @@ KEY = {"authorization": "Bearer k"}
 async def serving(root: Path, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, State]]:
     """The whole application in this process; its store is looked at when a test says so."""
     keys = str(write_keys(root.parent / f"{root.name}-keys.json", k=EVERYTHING))
-    app = create_app(
-        Settings(device="cpu", models=str(root), store_poll_s=3600, **{"api_keys_file": keys, **settings}), []
-    )
+    usual = {"device": "cpu", "models": str(root), "store_poll_s": 3600, "api_keys_file": keys}
+    app = create_app(Settings(**{**usual, **settings}), [])
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=KEY) as client:
@@ -192,8 +192,8 @@ def test_a_bundle_that_is_replaced_while_it_loads_is_refused_and_then_served(
     plain = bundle_files.read_manifest
     replaced: list[Path] = []
 
-    def replace(path: Path) -> Any:
-        manifest = plain(path)
+    def replace(path: Path, trust: Trust) -> Any:
+        manifest = plain(path, trust)
         if not replaced and path.name == version_at(1):
             replaced.append(path)
             other = as_version(numeric_scorer, version_at(1))
