@@ -14,6 +14,8 @@ from pathlib import Path
 
 import orjson
 
+from benchmarks.serving.apps import write_keys
+from benchmarks.serving.closed import WITH_KEY
 from benchmarks.serving.openloop import Plan, Tally, ask, request_text
 from benchmarks.serving.process import Server, free_port, running
 from benchmarks.tables import keep, rounds
@@ -23,7 +25,6 @@ from elbound.scorer import Scorer
 
 NAME, VERSIONS, COLUMNS = "model", 4, 32
 RATE, SECONDS, CONNECTIONS, EVERY_SECONDS = 200.0, 10.0, 32, 1.0
-JSON = {"content-type": "application/json"}
 
 
 def fill(store: Path) -> list[str]:
@@ -52,14 +53,14 @@ class Swapper(threading.Thread):
         while not self.stopping.wait(EVERY_SECONDS):
             started = time.perf_counter()
             body = orjson.dumps({"version": next(self.versions)})
-            self.server.call(f"/models/{NAME}/activate", body, JSON)
+            self.server.call(f"/models/{NAME}/activate", body, WITH_KEY)
             self.seconds.append(time.perf_counter() - started)
 
 
 def offer(server: Server) -> Tally:
     """One-row requests at a steady rate."""
     bodies = [orjson.dumps([row]) for row in correlated(64, COLUMNS).tolist()]
-    requests = [request_text("/score", JSON, body) for body in bodies]
+    requests = [request_text("/score", WITH_KEY, body) for body in bodies]
     return ask(Plan(server.port, requests, RATE, SECONDS, CONNECTIONS, patience_s=1.0, deadline_s=1.0))
 
 
@@ -80,7 +81,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         versions, port = fill(Path(name)), free_port()
         command = [sys.executable, "-m", "elbound", "serve", "--models", f"{name}/models", "--port", str(port)]
-        with running(command, port, "/readyz") as server:
+        environ = {"ELBOUND_API_KEYS_FILE": str(write_keys(Path(name)))}
+        with running(command, port, "/readyz", environ) as server:
             offer(server)
             for _ in range(times):
                 calm.append(offer(server))

@@ -84,23 +84,7 @@ def create_app(settings: Settings, bundles: Sequence[Path | str], tracing: "Trac
         on_fault=lambda: os.kill(os.getpid(), signal.SIGTERM),
         current_context=tracing.current if tracing else None,
     )
-    serving = Serving(ModelRegistry(), metrics, DriftMonitor(settings.state_dir))
-    shadows = Shadows(batcher, metrics.store, max_shadow_bytes=settings.max_shadow_bytes)
-    state = State(settings, metrics, batcher, serving.drift, Streams(settings), serving, shadows)
-    trusted = trusted_keys(settings)
-    for bundle in bundles:
-        served = open_bundle(local_folder(str(bundle), settings), device=settings.device, trust=Trust(trusted))
-        state.registry.check_free(served)
-        serving.begin(served)
-    if settings.models:
-        state.store = StoreModels(
-            _source(settings, trusted),
-            serving,
-            shadows,
-            partial(warm_up, batcher),
-            device=settings.device,
-            keys=trusted,
-        )
+    state = _load(settings, bundles, metrics, batcher)
     _watch(state)
     app = Service(
         title="elbound",
@@ -129,6 +113,28 @@ def create_app(settings: Settings, bundles: Sequence[Path | str], tracing: "Trac
     check_listed(app.routes)
     _document(app, state, table)
     return app
+
+
+def _load(settings: Settings, bundles: Sequence[Path | str], metrics: Metrics, batcher: Batcher) -> State:
+    """What the server holds, with its bundles loaded."""
+    serving = Serving(ModelRegistry(), metrics, DriftMonitor(settings.state_dir))
+    shadows = Shadows(batcher, metrics.store, max_shadow_bytes=settings.max_shadow_bytes)
+    state = State(settings, metrics, batcher, serving.drift, Streams(settings), serving, shadows)
+    trusted = trusted_keys(settings)
+    for bundle in bundles:
+        served = open_bundle(local_folder(str(bundle), settings), device=settings.device, trust=Trust(trusted))
+        state.registry.check_free(served)
+        serving.begin(served)
+    if settings.models:
+        state.store = StoreModels(
+            _source(settings, trusted),
+            serving,
+            shadows,
+            partial(warm_up, batcher),
+            device=settings.device,
+            keys=trusted,
+        )
+    return state
 
 
 def _trace(app: Service, state: State, tracing: "Tracing") -> None:

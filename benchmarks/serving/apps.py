@@ -37,8 +37,9 @@ def main() -> None:
 
 
 def write_keys(folder: Path, **quota: float) -> Path:
-    """A key file with `KEY`, for those who are measured as callers with a key."""
-    entry = {"name": KEY, "sha256": hashlib.sha256(KEY.encode()).hexdigest(), "scopes": ["score", "read"], **quota}
+    """A key file with `KEY`, which may do everything, for those who are measured as callers with a key."""
+    scopes = ["score", "read", "admin"]
+    entry = {"name": KEY, "sha256": hashlib.sha256(KEY.encode()).hexdigest(), "scopes": scopes, **quota}
     path = folder / "keys.json"
     path.write_text(json.dumps({"keys": [entry]}))
     return path
