@@ -13,7 +13,7 @@ ENGINE ?= docker
 SOURCE ?= $(shell git remote get-url origin 2>/dev/null)
 SBOM = .sbom
 
-.PHONY: demo test test-clients check serve bench bench-serving bench-peers bench-detection pictures image image-test sbom clean
+.PHONY: demo test test-clients check serve bench bench-serving bench-peers bench-soak bench-detection pictures image image-test sbom clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -59,6 +59,9 @@ bench: $(READY)  ## measure; the tables are kept in benchmarks/results
 	$(BIN)/python -m benchmarks.drift $(ARGS)
 	$(BIN)/python -m benchmarks.uploads $(ARGS)
 	$(BIN)/python -m benchmarks.swaps $(ARGS)
+
+bench-soak: $(READY)  ## memory over a million mixed requests, 5 min; needs wrk
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 bench-serving: $(READY)  ## every line of serving but the uploads, 25 min; needs wrk; make bench-serving ARGS="--only tail idle"
 	$(BIN)/python -m benchmarks.serving $(ARGS)
