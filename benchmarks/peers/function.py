@@ -15,6 +15,7 @@ class Function:
     def __init__(self, bundle: str) -> None:
         torch.set_num_threads(1)
         self.scorer = Scorer.from_bundle(Path(bundle), device="cpu")
+        self.scorer.hasten_small_batches()  # as our own server does
 
     def __call__(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         scored = self.scorer.score_tensor(torch.from_numpy(rows))

@@ -18,7 +18,7 @@ from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.scorer import Scorer
 from tests.conftest import mixed_table
 from tests.elbound.data.test_streams import write
-from tests.forked import ENVIRON, run
+from tests.forked import ENVIRON
 from tests.training.test_commands import png, succeed, write_zip
 from training.bulk.command import Output, score_files
 from training.bulk.inputs import Input
@@ -242,7 +242,8 @@ def test_a_disk_that_takes_no_more_leaves_no_half_file(table_bundle: Path, tmp_p
     path = write(mixed_table(2_000), tmp_path / "t.csv")
     before = set(tmp_path.iterdir())
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
-    ended = run("score", table_bundle, path, "--out", tmp_path / "r.csv", preexec_fn=limit)
+    command = [sys.executable, "-m", "elbound", "score", table_bundle, path, "--out", tmp_path / "r.csv"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=ENVIRON, preexec_fn=limit)
     assert ended.returncode == 1
     assert "r.csv could not be written: " in " ".join(ended.stderr.split())
     assert "Traceback" not in ended.stderr
