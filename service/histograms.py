@@ -1,8 +1,10 @@
 """Histograms that are filled on every request: prometheus_client's own cost more than what they measure."""
 
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
 
 import numpy as np
 from prometheus_client.core import HistogramMetricFamily
@@ -28,6 +30,11 @@ class Buckets:
     def observe(self, value: float) -> None:
         """Keep the value until `WAITING_VALUES` are there or somebody looks: together they cost less."""
         self.waiting.append(value)
+        if len(self.waiting) >= WAITING_VALUES:
+            self._count()
+
+    def observe_all(self, values: Iterable[float]) -> None:
+        self.waiting.extend(values)
         if len(self.waiting) >= WAITING_VALUES:
             self._count()
 
@@ -65,6 +72,24 @@ class Histogram(Collector):
             counts, total = buckets.read()
             family.add_metric([value] if self.label else [], _cumulative(self.edges, counts), total)
         yield family
+
+
+class Stage:
+    """The time between entering and leaving, in a histogram."""
+
+    def __init__(self, buckets: Buckets, name: str, on_end: Callable[[str, float], None] | None) -> None:
+        self.buckets = buckets
+        self.name = name
+        self.on_end = on_end
+
+    def __enter__(self) -> None:
+        self.started = time.perf_counter()
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        seconds = time.perf_counter() - self.started
+        self.buckets.observe(seconds)
+        if self.on_end is not None:
+            self.on_end(self.name, seconds)
 
 
 class PValues(Collector):

@@ -54,7 +54,7 @@ class RequestLog:
 
     def write(self, *, route: str, method: str, status: int, seconds: float, key: str | None) -> None:
         """Log a request or not; `route` is a template and `key` a name."""
-        if not self.share or random.random() >= self.share:
+        if random.random() >= self.share:
             return
         fields = {"method": method, "route": route, "status": status, "duration_ms": round(1000 * seconds, 3)}
         if key:

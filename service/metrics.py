@@ -5,7 +5,7 @@ import platform
 import time
 from collections import Counter as Counts
 from collections.abc import Callable
-from types import TracebackType
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from elbound.scorer import Scorer
 from service.access.caller import CALLER
 from service.drift import ModelDrift
 from service.errors import ERROR_CODE, REFUSED, answer_of
-from service.histograms import Buckets, Histogram, PValues
+from service.histograms import Buckets, Histogram, PValues, Stage
 from service.jobs import BatchRecord
 from service.logs import REQUEST_ID, RequestLog, current_request
 from service.store.metrics import MODEL, StoreMetrics
@@ -132,7 +132,7 @@ class Metrics:
         self.on_stage: Callable[[str, float], None] | None = None
         """Told of each stage that `stage` has timed."""
         self.stages = {name: self.stage_seconds.of(name) for name in STAGES}
-        self.answered: dict[tuple[str, str, int, bool], tuple[Counter, Buckets]] = {}
+        self.answered: dict[tuple[str, str, int, bool], Answers] = {}
         self.verdicts: dict[tuple[str, str], tuple[Counter, Counter]] = {}
         """Of each model: its normal items and its anomalies."""
         self.loaded: Counts[tuple[str, str]] = Counts()
@@ -208,25 +208,39 @@ class Metrics:
     def observe_batch(self, batch: BatchRecord) -> None:
         self.batch_items.of().observe(batch.rows)
         self.stages["infer"].observe(batch.seconds)
-        for wait in batch.waits:
-            self.stages["queue"].observe(wait)
+        self.stages["queue"].observe_all(batch.waits)
 
     def observe_request(self, route: str, method: str, status: int, seconds: float, *, streamed: bool = False) -> None:
         """Count and time an answer; `route` is a template and `method` a known one."""
         found = self.answered.get((route, method, status, streamed))
         if found is None:
             timed = self.upload_seconds.of() if streamed else self.request_seconds.of(route)
-            found = self.requests.labels(route, method, str(status)), timed
-            self.answered[route, method, status, streamed] = found
-        found[0].inc()
-        found[1].observe(seconds)
+            found = self.answered[route, method, status, streamed] = Answers(
+                self.requests.labels(route, method, str(status)), timed
+            )
+        found.number += 1
+        found.seconds.observe(seconds)
 
-    def stage(self, name: str) -> "Stage":
+    def stage(self, name: str) -> Stage:
         """Time a stage: decode (bytes to event tensor) or postprocess (scores to the answer)."""
         return Stage(self.stages[name], name, self.on_stage)
 
     def render(self) -> bytes:
+        """The exposition; called, like `observe_request`, from the event loop alone."""
+        for found in self.answered.values():
+            found.counter.inc(found.number - found.told)
+            found.told = found.number
         return generate_latest(self.registry)
+
+
+@dataclass(slots=True)
+class Answers:
+    """Of one route, method and status: their number, which the counter is told when somebody looks, and their times."""
+
+    counter: Counter
+    seconds: Buckets
+    number: int = 0
+    told: int = 0
 
 
 class MetricsMiddleware:
@@ -260,30 +274,12 @@ class MetricsMiddleware:
             scope[ERROR_CODE] = scope[REFUSED].code
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            caller = scope.get(CALLER)
             method = scope["method"] if scope["method"] in METHODS else "other"
             seconds = time.perf_counter() - started
             self.metrics.observe_request(route, method, status, seconds, streamed=STREAMED in scope)
             if status >= 400 or ERROR_CODE in scope:
                 self.metrics.refused.labels(scope.get(ERROR_CODE, UNTOLD.get(status, "http_error"))).inc()
-            self.log.write(
-                route=route, method=method, status=status, seconds=seconds, key=caller.key.name if caller else None
-            )
-
-
-class Stage:
-    """The time between entering and leaving, in a histogram."""
-
-    def __init__(self, buckets: Buckets, name: str, on_end: Callable[[str, float], None] | None) -> None:
-        self.buckets = buckets
-        self.name = name
-        self.on_end = on_end
-
-    def __enter__(self) -> None:
-        self.started = time.perf_counter()
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        seconds = time.perf_counter() - self.started
-        self.buckets.observe(seconds)
-        if self.on_end is not None:
-            self.on_end(self.name, seconds)
+            if self.log.share:
+                caller = scope.get(CALLER)
+                key = caller.key.name if caller else None
+                self.log.write(route=route, method=method, status=status, seconds=seconds, key=key)
