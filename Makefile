@@ -13,7 +13,7 @@ ENGINE ?= docker
 SOURCE ?= $(shell git remote get-url origin 2>/dev/null)
 SBOM = .sbom
 
-.PHONY: demo test test-clients check serve bench bench-serving bench-peers bench-detection pictures image image-test sbom clean
+.PHONY: demo test test-clients test-abuse check serve bench bench-serving bench-peers bench-detection pictures image image-test sbom clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -41,6 +41,9 @@ test: $(READY)  ## every test; ELBOUND_DATA=DIR adds those on real data sets
 
 test-clients: $(READY) .clients/.ready  ## the clients of Triton and KServe, in an environment of their own, against a server
 	$(BIN)/python -m pytest tests/clients $(ARGS)
+
+test-abuse: $(READY)  ## bombs, floods and slow clients against a server; prints its memory, /healthz and connections
+	$(BIN)/python -m pytest tests/abuse --run-abuse $(ARGS)
 
 check: $(READY)  ## lint, format, types, Dockerfile
 	$(BIN)/ruff check .

@@ -114,7 +114,7 @@ class Reader:
             scorer.to_tensor(RawTable(table=head))
 
         if media_type == CSV:
-            found = csv_pieces(source, rows=rows, wanted=_all, check=check, piece_bytes=PIECE_BYTES)
+            found = csv_pieces(source, rows=rows, wanted=_all, check=check, piece_bytes=PIECE_BYTES, limits=limits)
         elif media_type == NDJSON:
             found = ndjson_pieces(source, rows=rows, wanted=_all, piece_bytes=PIECE_BYTES, limits=limits)
         elif media_type == PARQUET:
