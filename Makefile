@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 KEEP ?=
+FUZZ_SECONDS ?= 1500
 ARGS ?=
 # torch's CPU build has an index of its own; TORCH=cuda takes the build that PyPI serves.
 TORCH ?= cpu
@@ -13,7 +14,8 @@ ENGINE ?= docker
 SOURCE ?= $(shell git remote get-url origin 2>/dev/null)
 SBOM = .sbom
 
-.PHONY: demo test test-clients check serve bench bench-serving bench-peers bench-soak bench-detection pictures image image-test sbom clean
+.PHONY: demo test test-clients test-abuse fuzz check serve bench bench-serving bench-peers bench-soak bench-detection
+.PHONY: pictures image image-test sbom clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -41,6 +43,22 @@ test: $(READY)  ## every test; ELBOUND_DATA=DIR adds those on real data sets
 
 test-clients: $(READY) .clients/.ready  ## the clients of Triton and KServe, in an environment of their own, against a server
 	$(BIN)/python -m pytest tests/clients $(ARGS)
+
+test-abuse: $(READY)  ## bombs, floods and slow clients against a server; prints its memory, /healthz and connections
+	$(BIN)/python -m pytest tests/abuse --run-abuse $(ARGS)
+
+.fuzz/%/.ready: tests/fuzz/%.txt $(READY)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# What the decoders need comes from the environment of the tests: atheris alone is in its own.
+.fuzz/coverage/elbound.pth: .fuzz/coverage/.ready
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $@
+	cp $@ "$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
+fuzz: $(READY) .fuzz/coverage/elbound.pth .fuzz/routes/.ready  ## every decoder and route, FUZZ_SECONDS in all (25 min)
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
 
 check: $(READY)  ## lint, format, types, Dockerfile
 	$(BIN)/ruff check .

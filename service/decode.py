@@ -23,6 +23,7 @@ from elbound.data.formats import (
 )
 from elbound.data.imagefiles import read_member, zip_images
 from elbound.data.items import TensorItems
+from elbound.data.longcells import set_long_cells_aside
 from elbound.data.matrix import json_matrix
 from elbound.data.npy import parse_npy
 from elbound.data.schema import ImageSchema
@@ -61,8 +62,6 @@ BY_SUFFIX = {
     ".webp": "image/webp", ".bmp": "image/bmp", ".tif": "image/tiff", ".tiff": "image/tiff",
 }  # fmt: skip
 MEDIA_TYPES = (JSON, NDJSON, CSV, PARQUET, ARROW, NPY, *IMAGES, ZIP, MULTIPART)
-
-
 MATRIX_BYTES = 8_192
 """From this size on JSON is first tried as an array of numbers."""
 MAX_TEXT_FIELDS = 100
@@ -128,11 +127,12 @@ def decode_upload(upload: Upload, scorer: Scorer, settings: Settings, left: Budg
     if upload.media_type != NPY:
         check_kind(scorer, upload.media_type)
     if upload.media_type == JSON:
-        return scorer.to_tensor(_json_rows(upload.body, scorer, left))
+        return scorer.to_tensor(_json_rows(upload.body, scorer, settings, left))
     limits = table_limits(scorer, settings, max_rows=left.rows, max_bytes=left.expanded_bytes)
     if upload.media_type == NPY:
         return scorer.to_tensor(parse_npy(upload.body, limits=limits))
-    return scorer.to_tensor(TABLES[upload.media_type](io.BytesIO(upload.body), limits))
+    raw = TABLES[upload.media_type](io.BytesIO(upload.body), limits)
+    return scorer.to_tensor(raw if raw.table is None else set_long_cells_aside(raw, limits.max_cell_bytes))
 
 
 def decode_all(uploads: Sequence[Upload], scorer: Scorer, settings: Settings) -> TensorItems:
@@ -223,13 +223,15 @@ def _zip(upload: Upload, scorer: Scorer, settings: Settings, left: Budget) -> Te
     return items
 
 
-def _json_rows(body: bytes, scorer: Scorer, left: Budget) -> list[dict[str, object] | list[object]] | np.ndarray:
+def _json_rows(
+    body: bytes, scorer: Scorer, settings: Settings, left: Budget
+) -> list[dict[str, object] | list[object]] | np.ndarray | RawTable:
     """`{"rows": [...]}`, a bare list of rows, or one row as an object; an array where it is large and of numbers."""
     if len(body) >= MATRIX_BYTES and scorer.table is not None:
         matrix = json_matrix(body)
         if matrix is not None and len(matrix) <= left.rows and scorer.table.takes_matrix(matrix):
             return matrix
-    document = load_json(body)
+    document = load_json(body, max_json_depth=settings.max_json_depth)
     rows = document
     if isinstance(document, dict):
         rows = document["rows"] if isinstance(document.get("rows"), list) and len(document) == 1 else [document]
@@ -239,7 +241,9 @@ def _json_rows(body: bytes, scorer: Scorer, left: Budget) -> list[dict[str, obje
         )
     if len(rows) > left.rows:
         raise LimitExceeded(f"{len(rows):,} rows; at most {left.rows:,} are taken", where="rows")
-    return rows
+    if len(body) <= settings.max_cell_bytes:
+        return rows
+    return set_long_cells_aside(RawTable(rows=rows), settings.max_cell_bytes)
 
 
 def check_kind(scorer: Scorer, media_type: str) -> None:
@@ -254,7 +258,8 @@ def table_limits(scorer: Scorer, settings: Settings, *, max_rows: int, max_bytes
     """The settings, and always room for every column that the model itself knows."""
     schema = scorer.schema
     own = 0 if isinstance(schema, ImageSchema) else len(schema.columns) + len(schema.ignored) + 1
-    return TableLimits(max(settings.max_columns, own), max_rows, max_bytes)
+    columns = max(settings.max_columns, own)
+    return TableLimits(columns, max_rows, max_bytes, settings.max_cell_bytes, settings.max_json_depth)
 
 
 async def _parts(body: bytes, content_type: str, settings: Settings) -> list[Upload]:

@@ -9,6 +9,10 @@ from elbound.errors import DecodeError, LimitExceeded, UnsupportedMedia
 
 WINDOW_BITS = {"gzip": 31, "deflate": 15}
 """What zlib wants to be told for a Content-Encoding."""
+MAX_MEMBERS = 100_000
+"""Parts of one gzip: tools that write several make them of 64 kB and more."""
+WINDOW_BYTES = 1 << 12
+"""What a member is first given of the body; twice as much each time, since what it leaves over is copied."""
 UPLOADED = ("gzip",)
 """The encodings of uploads."""
 
@@ -56,20 +60,28 @@ def expand(body: bytes, encoding: str, *, max_expanded_bytes: int) -> bytes:
     """The body behind a Content-Encoding that was checked. Raises DecodeError, LimitExceeded."""
     if encoding not in WINDOW_BITS:
         return body
-    expanded = bytearray()
-    while body:
-        member = zlib.decompressobj(WINDOW_BITS[encoding])
-        try:
-            expanded += member.decompress(body, max_expanded_bytes + 1 - len(expanded))
-        except zlib.error as error:
-            raise DecodeError(f"the body is not readable as {encoding}: {error}", where="body") from error
-        if len(expanded) > max_expanded_bytes:
-            raise LimitExceeded(
-                f"the body opens to more than {max_expanded_bytes:,} bytes",
-                code="body_too_large",
-                where="body",
-            )
-        if not member.eof:
-            raise DecodeError(f"the {encoding} body is truncated", where="body")
-        body = member.unused_data
-    return bytes(expanded)
+    parts: list[bytes] = []
+    position = size = members = 0
+    packed = memoryview(body)
+    while position < len(body):
+        members += 1
+        if members > MAX_MEMBERS:
+            raise LimitExceeded(f"the body has more than {MAX_MEMBERS:,} members of {encoding}", where="body")
+        member, window = zlib.decompressobj(WINDOW_BITS[encoding]), WINDOW_BYTES
+        while not member.eof:
+            piece = packed[position : position + window]
+            if not piece:
+                raise DecodeError(f"the {encoding} body is truncated", where="body")
+            try:
+                parts.append(member.decompress(piece, max_expanded_bytes + 1 - size))
+            except zlib.error as error:
+                raise DecodeError(f"the body is not readable as {encoding}: {error}", where="body") from error
+            size += len(parts[-1])
+            if size > max_expanded_bytes:
+                raise LimitExceeded(
+                    f"the body opens to more than {max_expanded_bytes:,} bytes", code="body_too_large", where="body"
+                )
+            position += len(piece)
+            window *= 2
+        position -= len(member.unused_data)
+    return b"".join(parts)

@@ -86,6 +86,10 @@ class Settings:
     spool_dir: str = _setting("", "Folder for uploads and scores set aside on disk; the system's own when empty.")
     max_spool_bytes: int = _setting(4 << 30, "Most that all requests together set aside on disk.", low=1)
     max_columns: int = _setting(4_096, "Most columns in one table.", low=1)
+    max_cell_bytes: int = _setting(65_536, "Longest text in one cell of a table; beyond, that row has an error.", low=1)
+    max_json_depth: int = _setting(
+        32, "Most lists and objects that may stand in each other in JSON; beyond, 413, or an error of its line.", low=1
+    )
     max_files: int = _setting(10_000, "Most files in a zip or a multipart form.", low=1)
     max_pixels: int = _setting(64_000_000, "Most pixels in one image, before it is resized.", low=1)
     max_total_pixels: int = _setting(1_000_000_000, "Most pixels in all images of one upload together.", low=1)

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from elbound.bundle.files import MANIFEST, check_bundle
 from elbound.bundle.manifest import is_plain_path
@@ -82,12 +82,19 @@ def unpack_bundle(archive: Path, folder: Path, *, max_bytes: int, check: Callabl
             for entry in entries:
                 target = folder / entry.filename
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with opened.open(entry) as source, target.open("xb") as sink:
-                    left = _copy(source, sink, left, check)  # type: ignore[arg-type]
+                with _open(opened, entry) as source, target.open("xb") as sink:
+                    left = _copy(source, sink, left, check)
                 if left < 0:
                     raise BundleCorrupt(f"the archive opens to more than {max_bytes:,} bytes", where=entry.filename)
     except UNREADABLE as error:
         raise BundleCorrupt(f"the archive is not readable as a zip: {error}", where=archive.name) from error
+
+
+def _open(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> BinaryIO:
+    try:
+        return cast(BinaryIO, opened.open(entry))
+    except OSError as error:  # a place before the file's beginning
+        raise BundleCorrupt(f"{entry.filename} is not where the archive says: {error}", where=entry.filename) from error
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:

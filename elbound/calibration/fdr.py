@@ -9,6 +9,9 @@ import numpy as np
 from elbound.calibration.conformal import ConformalCalibrator
 from elbound.errors import ConfigError
 
+MOST = 2**53
+"""Of `least`: a whole number that every reader of JSON takes as it is."""
+
 
 def check_level(fdr: float) -> float:
     """`fdr` itself; raises ConfigError unless 0 < fdr < 1."""
@@ -21,7 +24,8 @@ def check_level(fdr: float) -> float:
 class Discoveries:
     """`is_discovery` `(m,)`; `least` is how many items at the smallest possible p-value make the first discovery.
 
-    Where `least` is more than m the level does not resolve: the calibration set is too small for this upload.
+    Where `least` is more than m the level does not resolve: the calibration set is too small for this upload. It stops
+    at 2^53.
     """
 
     is_discovery: np.ndarray
@@ -47,4 +51,4 @@ def discover(calibrator: ConformalCalibrator, scores: np.ndarray, fdr: float) ->
     allowed = np.array([numerator * r // denominator for r in range(1, m + 1)], dtype=np.int64)
     passing = np.flatnonzero(np.sort(ranks) <= allowed)
     last = allowed[passing[-1]] if len(passing) else 0
-    return Discoveries(ranks <= last, math.ceil(Fraction(denominator, numerator)))
+    return Discoveries(ranks <= last, min(math.ceil(Fraction(denominator, numerator)), MOST))

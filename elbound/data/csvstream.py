@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from elbound.data.csvtext import MAX_HEADER_BYTES, CsvText, RaggedRows, csv_header, csv_options
+from elbound.data.formats import NO_LIMITS, TableLimits
 from elbound.data.pieces import Cutter, TablePiece, Wanted
 from elbound.data.readers import BROKEN_FILE
 from elbound.data.schema import doubled_names, list_names
@@ -128,18 +129,20 @@ def csv_pieces(
     check: Callable[[pa.Table], None],
     line_of: Callable[[int], int | None] = lambda _: None,
     piece_bytes: int | None = None,
+    limits: TableLimits = NO_LIMITS,
 ) -> Iterator[TablePiece]:
     """The rows of a CSV, which is read once; `check` sees a table of its columns first.
 
     What breaks the text off (bytes that are no text, a quote that is never closed, the end of a gzip) is raised
     after the rows before it, with the line that `line_of` their place is. A piece of more than `piece_bytes` ends
-    before `rows`. Raises DecodeError, SchemaError.
+    before `rows`. Raises DecodeError, SchemaError, LimitExceeded.
     """
     lines = WholeLines(source)
     start = lines.read(MAX_HEADER_BYTES)
     if lines.error is not None and not start:
         raise lines.error
-    header, delimiter = csv_header(start)
+    header, delimiter = csv_header(start[:MAX_HEADER_BYTES])
+    limits.check(columns=len(header))
     doubled = doubled_names(header)
     if doubled:
         raise SchemaError(f"columns appear twice in the header: {list_names(doubled)}", where=doubled[0])

@@ -21,6 +21,8 @@ from elbound.data.celltext import list_to_arrow
 from elbound.data.csvtext import MAX_HEADER_BYTES, CsvText, RaggedRows, csv_header, csv_options
 from elbound.data.encodings import is_compact, write_out, written_bytes
 from elbound.data.items import TensorItems
+from elbound.data.jsondepth import MAX_PARSED_DEPTH, check_depth
+from elbound.data.longcells import long_cell
 from elbound.data.schema import doubled_names, list_names
 from elbound.data.table import Rows, TablePreprocessor
 from elbound.errors import DecodeError, ItemError, LimitExceeded, SchemaError
@@ -36,6 +38,8 @@ class TableLimits:
     max_columns: int = 10_000
     max_rows: int = 50_000_000
     max_bytes: int = 1 << 36
+    max_cell_bytes: int = 1 << 36
+    max_json_depth: int = MAX_PARSED_DEPTH
 
     def check(self, *, columns: int = 0, rows: int = 0, size: int = 0) -> None:
         for name, value, limit in (
@@ -66,9 +70,13 @@ class RawTable:
     def n(self) -> int:
         return (len(self.rows) if self.table is None else self.table.num_rows) + len(self.bad)
 
+    @property
+    def positions(self) -> np.ndarray:
+        """Where the readable rows stand among all."""
+        return np.setdiff1d(np.arange(self.n), np.fromiter(self.bad, np.int64, len(self.bad)))
+
     def to_tensor(self, preprocessor: TablePreprocessor) -> TensorItems:
-        table = self.table
-        positions = np.setdiff1d(np.arange(self.n), np.fromiter(self.bad, np.int64, len(self.bad)))
+        table, positions = self.table, self.positions
         places = positions + self.start
         if table is None:
             items = preprocessor.rows_to_tensor(self.rows, places=places)
@@ -159,7 +167,7 @@ def parse_ndjson(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTab
         place = len(rows) + len(bad)
         limits.check(rows=place + 1)
         try:
-            row = json_row(line, number)
+            row = json_row(line, number, limits)
         except ItemError as error:
             bad[place] = error
             continue
@@ -168,22 +176,26 @@ def parse_ndjson(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTab
     return RawTable(rows=rows, bad=bad)
 
 
-def json_row(line: bytes, number: int) -> dict[str, object] | list[object]:
+def json_row(line: bytes, number: int, limits: TableLimits) -> dict[str, object] | list[object]:
     """The row on a line of NDJSON, `number` counted from 1. Raises ItemError."""
     try:
-        row = load_json(line)
-    except DecodeError as error:
-        raise ItemError(f"line {number} is {error.message}", code="json_invalid", where=f"line {number}") from error
+        row = load_json(line, max_json_depth=limits.max_json_depth)
+    except (DecodeError, LimitExceeded) as error:
+        raise ItemError(f"line {number} is {error.message}", code=error.code, where=f"line {number}") from error
     if not isinstance(row, dict | list):
         raise ItemError(f"line {number} must be an object or an array", code="json_invalid", where=f"line {number}")
+    too_long = long_cell(row, limits.max_cell_bytes) if len(line) > limits.max_cell_bytes else None
+    if too_long is not None:
+        raise too_long
     return row
 
 
-def load_json(data: bytes) -> object:
+def load_json(data: bytes, *, max_json_depth: int = MAX_PARSED_DEPTH) -> object:
     """The document in `data`. Numbers beyond float64 (1e400) are infinite, which is their cell's error.
 
-    Raises DecodeError, for a bare NaN or Infinity too.
+    Raises DecodeError, for a bare NaN or Infinity too, and LimitExceeded.
     """
+    check_depth(data, max_json_depth)
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -248,7 +260,7 @@ def _bounded(batches: Iterator[pa.RecordBatch], limits: TableLimits) -> list[pa.
 
 
 class decoding:  # noqa: N801 - reads as a statement
-    """Everything that Arrow raises on bad bytes becomes DecodeError."""
+    """Everything that Arrow raises on bad bytes becomes DecodeError, for sizes too that no memory has."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -256,5 +268,5 @@ class decoding:  # noqa: N801 - reads as a statement
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, pa.ArrowException | OSError | ValueError | NotImplementedError):
+        if isinstance(error, pa.ArrowException | MemoryError | OSError | ValueError | NotImplementedError):
             raise DecodeError(f"not readable as {self.name}: {error}") from error

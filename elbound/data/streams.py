@@ -213,7 +213,12 @@ def _batches(
 
 
 def ndjson_pieces(
-    source: BinaryIO, *, rows: int, wanted: Wanted, piece_bytes: int | None = None
+    source: BinaryIO,
+    *,
+    rows: int,
+    wanted: Wanted,
+    piece_bytes: int | None = None,
+    limits: TableLimits = NO_LIMITS,
 ) -> Iterator[TablePiece]:
     """The lines of an NDJSON file; a piece of more than `piece_bytes` ends before `rows`. Raises DecodeError."""
     place = number = size = 0
@@ -239,23 +244,23 @@ def ndjson_pieces(
         lines.append((number, line))
         size += len(line)
         if len(lines) == rows or (piece_bytes and size > piece_bytes):
-            yield _json_piece(place, lines, wanted(place // rows))
+            yield _json_piece(place, lines, wanted(place // rows), limits)
             place += len(lines)
             lines, size = [], 0
     if lines or (place == 0 and failure is None):
-        yield _json_piece(place, lines, wanted(place // rows))
+        yield _json_piece(place, lines, wanted(place // rows), limits)
     if failure is not None:
         raise failure
 
 
-def _json_piece(start: int, lines: list[tuple[int, bytes]], is_wanted: bool) -> TablePiece:
+def _json_piece(start: int, lines: list[tuple[int, bytes]], is_wanted: bool, limits: TableLimits) -> TablePiece:
     if not is_wanted:
         return TablePiece(start, len(lines))
     rows: list[dict[str, object] | list[object]] = []
     bad: dict[int, ItemError] = {}
     for place, (number, line) in enumerate(lines):
         try:
-            rows.append(json_row(line, number))
+            rows.append(json_row(line, number, limits))
         except ItemError as error:
             bad[place] = error
     return TablePiece(start, len(lines), RawTable(rows=rows, bad=bad, start=start))

@@ -88,7 +88,7 @@ async def _document(request: Request) -> dict[str, object]:
     """The body as an object; an empty one says nothing. Raises DecodeError, LimitExceeded."""
     body = await read_body(request, max_body_bytes=MAX_BODY_BYTES)
     body = expand(body, content_encoding(request), max_expanded_bytes=MAX_BODY_BYTES)
-    document = load_json(body) if body.strip() else {}
+    document = load_json(body, max_json_depth=state_of(request).settings.max_json_depth) if body.strip() else {}
     if not isinstance(document, dict):
         raise DecodeError("the body must be a JSON object", code="request_invalid", where="body")
     return document

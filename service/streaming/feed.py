@@ -8,7 +8,7 @@ import zlib
 from collections import deque
 
 from elbound.errors import ElboundError, LimitExceeded
-from service.limits import body_too_large
+from service.limits import WINDOW_BYTES, body_too_large
 
 FEED_BYTES = 4 << 20
 """What may wait to be read; beyond, the sender is not listened to."""
@@ -124,7 +124,8 @@ class Unpacked(io.RawIOBase):
         self.packed = packed
         self.max_bytes = max_bytes
         self._size = 0
-        self._held = b""
+        self._held = memoryview(b"")
+        self._window = WINDOW_BYTES
         self._member: zlib._Decompress | None = None
         self._failure: OSError | None = None
 
@@ -141,7 +142,7 @@ class Unpacked(io.RawIOBase):
                 self._failure = error
                 break
             if not data:
-                return filled
+                break
             view[filled : filled + len(data)] = data
             filled += len(data)
         if self._failure is not None and not filled:
@@ -156,18 +157,22 @@ class Unpacked(io.RawIOBase):
     def _unpack(self, size: int) -> bytes:
         """At least one byte; none at the end."""
         while True:
-            self._held = self._held or self.packed.read(PACKED_BYTES) or b""
+            self._held = self._held or memoryview(self.packed.read(PACKED_BYTES) or b"")
             if not self._held and self._member is None:
                 return b""
-            self._member = self._member or zlib.decompressobj(wbits=31)
+            if self._member is None:
+                self._member, self._window = zlib.decompressobj(wbits=31), WINDOW_BYTES
             at_end = not self._held
+            piece = self._held[: self._window]
             try:
-                data = self._member.decompress(self._held, size)
+                data = self._member.decompress(piece, size)
             except zlib.error as error:
                 raise BrokenGzip(f"the body is not readable as gzip: {error}") from error
-            self._held = self._member.unconsumed_tail
+            left = len(self._member.unused_data if self._member.eof else self._member.unconsumed_tail)
+            self._held = self._held[len(piece) - left :]
+            self._window *= 2
             if self._member.eof:
-                self._held, self._member = self._member.unused_data, None
+                self._member = None
             if data:
                 return data
             if at_end and self._member is not None:

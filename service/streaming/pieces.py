@@ -15,6 +15,7 @@ from elbound.data.csvstream import csv_pieces
 from elbound.data.formats import RawTable, TableLimits
 from elbound.data.imagefiles import read_member, zip_images
 from elbound.data.items import TensorItems
+from elbound.data.longcells import set_long_cells_aside
 from elbound.data.npy import fortran_blocks, npy_blocks, read_header
 from elbound.data.streams import arrow_pieces, is_arrow_file, ndjson_pieces, parquet_pieces
 from elbound.errors import DecodeError, ItemError, LimitExceeded
@@ -113,9 +114,9 @@ class Reader:
             scorer.to_tensor(RawTable(table=head))
 
         if media_type == CSV:
-            found = csv_pieces(source, rows=rows, wanted=_all, check=check, piece_bytes=PIECE_BYTES)
+            found = csv_pieces(source, rows=rows, wanted=_all, check=check, piece_bytes=PIECE_BYTES, limits=limits)
         elif media_type == NDJSON:
-            found = ndjson_pieces(source, rows=rows, wanted=_all, piece_bytes=PIECE_BYTES)
+            found = ndjson_pieces(source, rows=rows, wanted=_all, piece_bytes=PIECE_BYTES, limits=limits)
         elif media_type == PARQUET:
             file = self._set_aside(source, stack)
             found = parquet_pieces(file, rows=rows, wanted=_all, check=check, limits=limits)
@@ -138,6 +139,8 @@ class Reader:
                 )
             if raw.table is None:
                 limits.check(columns=max(map(len, raw.rows), default=0))
+            else:
+                raw = set_long_cells_aside(raw, limits.max_cell_bytes)
             yield scorer.to_tensor(raw)
 
     def _array(self, source: io.BufferedReader, stack: ExitStack) -> Iterator[TensorItems]:

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from elbound.data.celltext import list_to_arrow
-from elbound.data.formats import TableLimits
+from elbound.data.formats import RawTable, TableLimits
 from elbound.data.items import TensorItems
+from elbound.data.longcells import set_long_cells_aside
 from elbound.data.schema import ColumnKind, ImageSchema, TableSchema
 from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError
 from elbound.scorer import Scorer
@@ -67,7 +68,7 @@ def items_of(inputs: Sequence[Tensor], scorer: Scorer, settings: Settings, limit
             )
     cells = {tensor.name: _column(tensor) for tensor in inputs}
     cells |= {column.name: pa.nulls(n) for column in schema.columns if column.nullable and column.name not in cells}
-    return scorer.to_tensor(pa.table(cells))
+    return scorer.to_tensor(set_long_cells_aside(RawTable(table=pa.table(cells)), limits.max_cell_bytes))
 
 
 def check_readable(items: TensorItems) -> None:

@@ -1,5 +1,6 @@
 """A bundle as one zip: the same bytes each time, and nothing leaves the folder that it is unpacked to."""
 
+import base64
 import hashlib
 import shutil
 import stat
@@ -124,3 +125,15 @@ def test_a_harmed_archive_is_a_clear_error_or_a_checked_bundle(
     with suppress(BundleError):  # nothing else may come out
         unpack(folder / "a.zip", folder / "out")
         assert check_bundle(folder / "out") == load_bundle(table_bundle).manifest
+
+
+def test_an_entry_before_the_beginning_of_the_archive(tmp_path: Path) -> None:
+    """Found by fuzzing: zipfile lets the system's own error out."""
+    data = base64.b64decode(
+        "UEsDBBQAAAAAAEYPdl1Dv6ajAgAAAAIAAAANAAAAbWFuaWZlc3QuagAAAAAAAAAAAAAAAAAAAFBLAQIUAxQAAAAAAEYPdl1Dv6ajAgAAAAIA"
+        "AAANAAAAAAAAAAAAAACAAQAAAABtYW5pZmVzdC5qc29uUEsBAhQDFAAAAAAARg92XTZjjXVAAAAAQAAAABkAAAAAAAAAAAAAAIABLQAAAHBh"
+        "cnRzL3dlaWdodHMuc2FmZXRlbnNvcnNQSwUGAAAAAAIAAgCCAAAApAAAAAAA"
+    )
+    (tmp_path / "x.zip").write_bytes(data)
+    with pytest.raises(BundleCorrupt, match="is not where the archive says"):
+        unpack_bundle(tmp_path / "x.zip", tmp_path / "into", max_bytes=1 << 20, check=lambda: None)

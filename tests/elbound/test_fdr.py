@@ -56,3 +56,10 @@ def test_a_score_that_is_no_number_is_a_discovery() -> None:
 def test_a_level_outside_of_its_range_is_refused(level: float) -> None:
     with pytest.raises(ConfigError, match="fdr must be a rate"):
         check_level(level)
+
+
+def test_a_level_next_to_nothing_has_a_whole_number_that_json_takes() -> None:
+    found = discover(ConformalCalibrator(np.arange(99.0), spread=1.0), np.arange(3.0), 5e-324)
+    assert found.least == 2**53
+    assert not found.resolvable
+    assert not found.is_discovery.any()

@@ -242,6 +242,23 @@ def test_one_bad_row_costs_one_row(server, normal_rows) -> None:
     assert novel > answer["items"][0]["scores"]["reconstruction"]["value"] + 2
 
 
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+@pytest.mark.parametrize("media_type", TABLES)
+def test_a_text_beyond_max_cell_bytes_costs_its_row(server, normal_rows, media_type, accept) -> None:
+    rows = normal_rows.slice(0, 3)
+    sites = [rows["site"][0].as_py(), "x" * 65_537, "x" * 65_536]
+    body = encode(rows.set_column(4, "site", pa.array(sites)), media_type)
+    headers = {"content-type": media_type, "accept": accept}
+    response = server.client.post("/score", content=body, headers=headers, params=ROWS)
+    assert response.status_code == 200
+    items = (
+        response.json()["items"] if accept == "application/json" else list(map(json.loads, response.text.splitlines()))
+    )
+    items = [item for item in items if "index" in item]
+    assert [item.get("error", {}).get("code") for item in items] == [None, "limit_exceeded", None]
+    assert "'site' has a cell of 65,537 bytes; at most 65,536" in items[1]["error"]["message"]
+
+
 def test_infinity_is_an_error_of_its_row_and_nan_in_parquet_is_missing(server, normal_rows) -> None:
     rows = normal_rows.slice(0, 3)
     table = rows.set_column(0, "a", pa.array([1.0, float("inf"), float("nan")]))
@@ -288,7 +305,7 @@ REFUSALS = [
     (b'[{"a": NaN}]', "application/json", ROWS, 400, "json_invalid", "not JSON"),
     (b"17", "application/json", ROWS, 400, "decode_failed", "list of rows"),
     (b"[]", "application/json", ROWS, 422, "no_item_scored", "no items"),
-    (b"[" * 100_000, "application/json", ROWS, 400, "json_invalid", "not JSON"),
+    (b"[" * 100_000, "application/json", ROWS, 413, "limit_exceeded", "max_json_depth"),
     (b'[[1,2,3,true,"x"]]', "application/x-www-form-urlencoded", ROWS, 415, "unsupported_media_type", "text/csv"),
     (b"x", "", ROWS, 415, "unsupported_media_type", "no Content-Type"),
     (b"a,b\n1,2\n", "text/csv", ROWS, 422, "schema_mismatch", "missing: 'c', 'ok', 'site'"),

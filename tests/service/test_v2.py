@@ -283,6 +283,29 @@ def test_items_that_cannot_be_scored_refuse_the_request_and_are_counted(server: 
     assert server.metric(f"elbound_items_rejected_total{{{labels}}}") == before + 1
 
 
+@pytest.mark.parametrize("in_json", [True, False])
+def test_a_text_beyond_max_cell_bytes_is_named(server: Server, normal_rows: pa.Table, in_json: bool) -> None:
+    inputs = columns(normal_rows.slice(0, 2))
+    site, sites = next(one for one in inputs if one["name"] == "site"), ["north", "x" * 65_537]
+    raw = b""
+    if in_json:
+        site["data"] = sites
+    else:
+        raw = packed([one.encode() for one in sites])
+        del site["data"]
+        site["parameters"] = {"binary_data_size": len(raw)}
+    head = orjson.dumps({"inputs": inputs})
+    headers = {} if in_json else {"inference-header-content-length": str(len(head))}
+    message = error(infer(server, "rows", head + raw, **headers), 400)
+    assert "item 1 of 2" in message
+    assert "'site' has a cell of 65,537 bytes" in message
+
+
+def test_nested_parameters_are_bounded(server: Server) -> None:
+    deep = b'{"inputs": [], "parameters": ' + b'{"a":' * 32 + b"1" + b"}" * 33
+    assert "max_json_depth" in error(infer(server, "numbers", deep), 413)
+
+
 def test_an_inference_is_counted_as_any_request(server: Server, numeric_scorer: Scorer) -> None:
     route = 'method="POST",route="/v2/models/{name}/infer",status="200"'
     labels = f'model_name="numbers",model_version="{numeric_scorer.version}"'
@@ -303,7 +326,7 @@ GOOD = tensor("input", "FP64", [1, 2, 3], [1, 3])
 ONE = {"name": "input", "datatype": "FP64", "shape": [1, 3]}
 BROKEN: dict[str, tuple[object, int, str]] = {
     "no JSON": (b"{", 400, "not JSON"),
-    "too deep": (b"[" * 100_000, 400, "not JSON"),
+    "too deep": (b"[" * 100_000, 413, "max_json_depth"),
     "a list": ([], 400, "the body must be a JSON object"),
     "no inputs": ({}, 400, "needs inputs"),
     "inputs that are none": ({"inputs": {"a": 1}}, 400, "inputs must be a list"),

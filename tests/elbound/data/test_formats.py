@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from elbound.data.formats import (
     RawTable,
     TableLimits,
+    decoding,
     parse_arrow,
     parse_csv,
     parse_ndjson,
@@ -450,3 +451,8 @@ def test_random_bytes_raise_data_errors_only(suffix: str) -> None:
 @given(st.text(alphabet='ab,;\t|"\n\r \x00\N{SNOWMAN}1', max_size=60))
 def test_csv_like_text_raises_data_errors_only(text: str) -> None:
     survives(".csv", text.encode())
+
+
+def test_a_size_that_no_memory_has_is_told_as_a_bad_file() -> None:
+    with pytest.raises(DecodeError, match="not readable as Arrow IPC: malloc"), decoding("Arrow IPC"):
+        raise MemoryError("malloc of size 9223372036854775807 failed")

@@ -1,6 +1,7 @@
 """Tables in pieces: the same rows as in one, and what is kept of a file that breaks off."""
 
 import gzip
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,12 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from elbound.data.csvstream import WholeLines
-from elbound.data.formats import RawTable
+from elbound.data.csvstream import WholeLines, csv_pieces
+from elbound.data.formats import RawTable, TableLimits
 from elbound.data.pieces import TablePiece
 from elbound.data.readers import parse_file
 from elbound.data.streams import table_pieces
-from elbound.errors import DataError, DecodeError
+from elbound.errors import DataError, DecodeError, LimitExceeded
 from tests.conftest import mixed_table
 
 ROWS = 7
@@ -206,3 +207,20 @@ def test_what_is_no_table_says_so(tmp_path: Path) -> None:
     pieces, error = read(tmp_path / "cut.ipc")
     assert "rows: not readable as Arrow IPC" in str(error)
     assert 400 < sum(piece.n for piece in pieces) < 600
+
+
+def test_columns_beyond_a_limit_are_refused_before_a_table_of_them_is_made() -> None:
+    """A million of them took 1.2 GB."""
+
+    def no_table(head: pa.Table) -> None:
+        pytest.fail("a table was made")
+
+    def refusal(columns: int) -> str:
+        source = io.BufferedReader(io.BytesIO(b",".join(b"c%d" % i for i in range(columns)) + b"\n"))
+        limits = TableLimits(max_columns=10)
+        with pytest.raises(LimitExceeded) as found:
+            next(csv_pieces(source, rows=ROWS, wanted=lambda _: True, check=no_table, limits=limits))
+        return found.value.message
+
+    assert refusal(11) == "11 columns; at most 10 are read"
+    assert refusal(300_000) == "the CSV's header is longer than 1,048,576 bytes"

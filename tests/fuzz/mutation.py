@@ -1,0 +1,132 @@
+"""Real files with bytes changed, for what decodes in C and C++: `python -m tests.fuzz.mutation parquet 60 DIR`.
+
+Runs as a child whose memory is limited: what ends the process ends this one. Each input lies in DIR before it is read.
+"""
+
+import faulthandler
+import io
+import random
+import resource
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.ipc
+import pyarrow.parquet
+from PIL import Image
+
+from elbound.data.formats import parse_arrow, parse_csv, parse_parquet
+from elbound.data.image import decode_image
+from elbound.data.schema import ImageSchema
+from elbound.data.streams import arrow_pieces, parquet_pieces
+from elbound.errors import ElboundError
+from tests.fuzz.targets import LIMITS, TABLE, TRAIN, npy
+
+MORE_BYTES = 3 << 30
+"""Memory beside what is there at the start."""
+MAX_SECONDS = 20
+MAX_PIXELS = 1_000_000
+PIXELS = np.random.default_rng(0).integers(0, 255, (24, 24, 3)).astype(np.uint8)
+EDGES = (b"\0", b"\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff\xff\xff\xff\x7f", b"\0\0\0\x80", b"\x01", b"\x80")
+
+
+def image(form: str) -> bytes:
+    packed = io.BytesIO()
+    Image.fromarray(PIXELS).save(packed, form)
+    return packed.getvalue()
+
+
+def table(form: str) -> bytes:
+    sink = pa.BufferOutputStream()
+    if form == "parquet":
+        pyarrow.parquet.write_table(TRAIN, sink, row_group_size=40)
+    elif form == "csv":
+        pyarrow.csv.write_csv(TRAIN, sink)
+    else:
+        make = pyarrow.ipc.new_file if form == "feather" else pyarrow.ipc.new_stream
+        with make(sink, TRAIN.schema) as writer:
+            writer.write_table(TRAIN, max_chunksize=30)
+    return bytes(sink.getvalue())
+
+
+def array(order: str) -> bytes:
+    packed = io.BytesIO()
+    np.save(packed, np.asarray(np.arange(300.0).reshape(100, 3), order=order))  # type: ignore[call-overload]
+    return packed.getvalue()
+
+
+def read_image(data: bytes) -> None:
+    for channels, bits in ((3, 8), (1, 16)):
+        schema = ImageSchema(height=12, width=12, channels=channels, bits=bits)  # type: ignore[arg-type]
+        with suppress(ElboundError):
+            decode_image(data, schema, max_pixels=MAX_PIXELS)
+
+
+def read_table(data: bytes) -> None:
+    for parse in (parse_parquet, parse_arrow, parse_csv):
+        with suppress(ElboundError):
+            parse(io.BytesIO(data), limits=LIMITS).to_tensor(TABLE)
+    for pieces in (parquet_pieces, arrow_pieces):
+        with suppress(ElboundError):
+            source = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
+            for piece in pieces(source, rows=7, wanted=lambda _: True, check=lambda _: None, limits=LIMITS):
+                if piece.raw is not None:
+                    piece.raw.to_tensor(TABLE)
+
+
+KINDS = {
+    **{form.lower(): (read_image, [image(form)]) for form in ("PNG", "JPEG", "WEBP", "BMP", "TIFF")},
+    **{form: (read_table, [table(form)]) for form in ("parquet", "feather", "arrow", "csv")},
+    "npy": (npy, [array("C"), array("F")]),
+}
+
+
+def mutated(data: bytes, draw: random.Random) -> bytes:
+    """A few bytes changed, cut out, repeated, or the end cut off."""
+    found = bytearray(data)
+    for _ in range(draw.choice((1, 1, 2, 4, 16))):
+        place, length = draw.randrange(len(found)), draw.choice((1, 1, 4, 8, 64))
+        match draw.randrange(6):
+            case 0:
+                found[place] ^= 1 << draw.randrange(8)
+            case 1:
+                edge = draw.choice(EDGES)
+                found[place : place + len(edge)] = edge
+            case 2:
+                found[place : place + length] = draw.randbytes(length)
+            case 3 if len(found) > length + 1:
+                del found[place : place + length]
+            case 4:
+                found[place:place] = found[place : place + length]
+            case _ if draw.random() < 0.2 and place:
+                del found[place:]
+    return bytes(found) or b"\0"
+
+
+def main(kind: str, seconds: str, folder: str) -> None:
+    read, samples = KINDS[kind]
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + MORE_BYTES, held + MORE_BYTES))
+    seed = time.time_ns()
+    draw = random.Random(seed)
+    last = Path(folder, f"{kind}-last")
+    n, until = 0, time.monotonic() + float(seconds)
+    while time.monotonic() < until:
+        data = mutated(draw.choice(samples), draw)
+        last.write_bytes(data)
+        faulthandler.dump_traceback_later(MAX_SECONDS, exit=True)
+        with suppress(ElboundError):
+            read(data)
+        faulthandler.cancel_dump_traceback_later()
+        n += 1
+    last.unlink(missing_ok=True)
+    print(f"{kind}: {n:,} files, seed {seed}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    faulthandler.enable()
+    main(*sys.argv[1:])

@@ -1,0 +1,53 @@
+"""What a compressed body opens to, in one go and while it arrives."""
+
+import gzip
+import io
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from elbound.errors import DecodeError, LimitExceeded
+from service.limits import MAX_MEMBERS, expand
+from service.streaming.feed import BrokenGzip, Unpacked
+
+BODIES = [np.random.default_rng(0).bytes(n // 2) + b"a" * (n - n // 2) for n in (1, 4_096, 300_000)]
+PACKERS = pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+
+
+@PACKERS
+@pytest.mark.parametrize("body", BODIES, ids=len)
+def test_a_body_opens_up_to_its_limit(body: bytes, encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    packed = pack(body)
+    assert expand(packed, encoding, max_expanded_bytes=len(body)) == body
+    with pytest.raises(LimitExceeded):
+        expand(packed * 2, encoding, max_expanded_bytes=2 * len(body) - 1)
+    with pytest.raises(DecodeError, match="truncated"):
+        expand(packed[:-3], encoding, max_expanded_bytes=len(body))
+
+
+def test_many_parts_are_one_body_and_too_many_are_refused() -> None:
+    """Each left a copy of all that followed it: 64 MB of empty ones took hours."""
+    empty = gzip.compress(b"")
+    whole = b"".join(map(gzip.compress, BODIES)) + empty
+    assert expand(whole, "gzip", max_expanded_bytes=1 << 20) == b"".join(BODIES)
+    with pytest.raises(LimitExceeded, match="more than 100,000 members of gzip"):
+        expand(empty * (MAX_MEMBERS + 1), "gzip", max_expanded_bytes=1 << 20)
+    with pytest.raises(DecodeError, match="not readable as gzip"):
+        expand(empty + b"junk", "gzip", max_expanded_bytes=1 << 20)
+
+
+@pytest.mark.parametrize("body", BODIES, ids=len)
+def test_a_stream_opens_up_to_its_limit(body: bytes) -> None:
+    def opened(packed: bytes, max_bytes: int) -> bytes:
+        return io.BufferedReader(Unpacked(io.BytesIO(packed), max_bytes=max_bytes)).read()  # type: ignore[arg-type]
+
+    packed = gzip.compress(body)
+    assert opened(packed * 3 + gzip.compress(b""), 3 * len(body)) == body * 3
+    with pytest.raises(LimitExceeded):
+        opened(packed, len(body) - 1)
+    with pytest.raises(BrokenGzip, match="truncated"):
+        opened(packed[:-3], len(body))
+    with pytest.raises(BrokenGzip, match="not readable"):
+        opened(packed + b"junk", len(body))
