@@ -90,7 +90,7 @@ class Scorer:
     def hasten_small_batches(self) -> None:
         """Take what time it takes to score small batches faster from now on; for who scores many of them.
 
-        One row costs a third then, on a CPU by torch; everything else stays as it is.
+        One row costs less than half then, on a CPU by torch; everything else stays as it is.
         """
         if self.device.type == "cpu":
             self.engine = with_small_batches(self.engine, self.detector, self.schema, self.golden)
