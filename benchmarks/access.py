@@ -33,8 +33,8 @@ from service.access.middleware import AccessMiddleware
 from service.app import create_app
 from service.settings import Settings
 
-CALLERS, TIMES = 64, 20
-"""At once, and how often in each turn."""
+CALLERS, WARM_UP = 64, 20
+"""At once, and turns that are not counted."""
 LIMIT = 0.10
 
 
@@ -64,22 +64,27 @@ class Wire(asyncio.Transport):
     def resume_reading(self) -> None: ...
 
 
-async def seconds_a_request(app: Any, settings: Settings, request: bytes) -> float:
-    """The mean CPU time of one turn."""
-    loop = asyncio.get_running_loop()
-    config = Config(app, http="httptools", ws="none", log_config=None, access_log=False, server_header=False)
-    config.load()
-    reception = protocol.Reception(settings, lambda _: None)
-    callers = [Sender(reception.protocol(config, ServerState(), {}), request) for _ in range(CALLERS)]
-    await asyncio.gather(*(caller.send(loop) for caller in callers))
-    assert all(b'"items"' in caller.wire.last for caller in callers)
-    started = time.process_time()
-    for _ in range(TIMES):
-        await asyncio.gather(*(caller.send(loop) for caller in callers))
-    spent = time.process_time() - started
-    for caller in callers:
-        caller.connection.connection_lost(None)
-    return spent / (TIMES * CALLERS)
+class Callers:
+    """`CALLERS` connections whose callers send the same at once, again and again."""
+
+    def __init__(self, app: Any, settings: Settings, request: bytes) -> None:
+        config = Config(app, http="httptools", ws="none", log_config=None, access_log=False, server_header=False)
+        config.load()
+        reception = protocol.Reception(settings, lambda _: None)
+        self.senders = [Sender(reception.protocol(config, ServerState(), {}), request) for _ in range(CALLERS)]
+
+    async def seconds_a_request(self) -> float:
+        """CPU time of one turn, in which each caller asks once."""
+        loop = asyncio.get_running_loop()
+        started = time.process_time()
+        await asyncio.gather(*(sender.send(loop) for sender in self.senders))
+        spent = time.process_time() - started
+        assert all(b'"items"' in sender.wire.last for sender in self.senders)
+        return spent / CALLERS
+
+    def hang_up(self) -> None:
+        for sender in self.senders:
+            sender.connection.connection_lost(None)
 
 
 class Sender:
@@ -118,19 +123,23 @@ def without_the_door() -> Iterator[None]:
 
 
 async def by_turns(settings: Settings, bundle: Path, request: bytes, times: int) -> np.ndarray:
-    """CPU seconds a request `(times, 2)`: without the door and with it."""
+    """CPU seconds a request `(times, 2)`: without the door and with it, turn by turn, each first every other time."""
     app = create_app(settings, [bundle])
     found = []
     async with app.router.lifespan_context(app):
-        for _ in range(times):
-            with without_the_door():
-                bare = await seconds_a_request(app, settings, request)
-            found.append((bare, await seconds_a_request(app, settings, request)))
-    return np.array(found)
+        callers = Callers(app, settings, request)
+        for turn in range(times + WARM_UP):
+            spent = {}
+            for with_door in (False, True) if turn % 2 else (True, False):
+                with contextlib.nullcontext() if with_door else without_the_door():
+                    spent[with_door] = await callers.seconds_a_request()
+            found.append((spent[False], spent[True]))
+        callers.hang_up()
+    return np.array(found[WARM_UP:])
 
 
 def main() -> None:
-    times = rounds("Measure access.", 9)
+    times = rounds("Measure access.", 1_000)
     X = correlated(2_000, COLUMNS)
     body = orjson.dumps([dict(zip(NAMES, X[0].tolist(), strict=True))])
     head = f"POST /score HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
@@ -153,8 +162,8 @@ def main() -> None:
         ["detector", "us without", "us with", "ratio", "at most"],
         rows,
         f"CPU time of a request of one row of {COLUMNS} columns: HTTP, scoring and answer, without sockets. "
-        f"The middle of {times} turns of {TIMES} requests by each of {CALLERS} callers at once; "
-        "the ratio is that of neighbouring turns.",
+        f"The middle of {times:,} turns of {CALLERS} callers at once; the ratio is the middle one of those of "
+        "neighbouring turns, whose order alternates.",
     )
 
 

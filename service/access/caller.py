@@ -26,14 +26,17 @@ class Caller:
         self.key = key
         self._paid_rows = 0
 
-    def admit(self) -> None:
-        """Charge the first row."""
-        self.key.quota.charge(FIRST_ROW)
-        self._paid_rows = FIRST_ROW
+    def admit(self) -> float:
+        """Charge the first row, unless the key is in debt: then for how many seconds."""
+        debt_s = self.key.quota.admit(FIRST_ROW)
+        if not debt_s:
+            self._paid_rows = FIRST_ROW
+        return debt_s
 
     def charge(self, rows: int) -> None:
         """Take `rows` more from the key's quota; called once all are counted, or piece by piece."""
-        self.key.quota.charge(max(0, rows - self._paid_rows))
+        if rows > self._paid_rows:
+            self.key.quota.charge(rows - self._paid_rows)
         self._paid_rows = max(0, self._paid_rows - rows)
 
     @property

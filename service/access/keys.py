@@ -80,7 +80,7 @@ class KeyRing:
         """Whose key the request carries. Raises Unauthorized."""
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         kind, _, text = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
-        if kind.lower() != b"bearer":
+        if kind != b"Bearer" and kind.lower() != b"bearer":
             raise Unauthorized("send one key as 'Authorization: Bearer KEY'", where="authorization")
         digest = hashlib.sha256(text.strip()).digest()
         key = self.keys.get(digest)

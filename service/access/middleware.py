@@ -55,10 +55,9 @@ class AccessMiddleware:
                 where="authorization",
             )
         if route.access == "score":
-            debt_s = key.quota.debt_s
-            if debt_s > 0:
+            debt_s = caller.admit()
+            if debt_s:
                 raise QuotaExceeded(
                     f"the key {key.name!r} has {key.quota.rows_per_s:g} rows/s and is in debt for {debt_s:,.1f} s",
                     retry_after_s=math.ceil(debt_s),
                 )
-            caller.admit()

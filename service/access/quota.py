@@ -31,6 +31,14 @@ class Quota:
         """Seconds until the balance is not below zero; 0 where it is not."""
         return max(0.0, self.zero_at - self.clock())
 
+    def admit(self, rows: int) -> float:
+        """Take `rows` from the balance unless it is below zero; the seconds of debt that keep them out, else 0."""
+        now = self.clock()
+        if self.zero_at > now:
+            return self.zero_at - now
+        self.zero_at = max(self.zero_at, now - self.burst_s) + rows / self.rows_per_s
+        return 0.0
+
     def charge(self, rows: int) -> None:
         """Take `rows` from the balance, however many they are."""
         self.zero_at = max(self.zero_at, self.clock() - self.burst_s) + rows / self.rows_per_s
