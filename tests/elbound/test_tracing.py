@@ -1,5 +1,7 @@
 """Small batches by a trace: the same scores; whatever cannot be traced is scored as before."""
 
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from elbound.agreement import AGREEMENT, hard_rows, worst_difference
 from elbound.engine import choose_engine, with_small_batches
 from elbound.scorer import Scorer
-from elbound.tracing import SMALL_ROWS, traced
+from elbound.tracing import SMALL_ROWS, graph_of, traced
 from tests.conftest import odd_detector
 
 CPU = torch.device("cpu")
@@ -72,13 +74,24 @@ def test_what_cannot_be_traced_is_scored_as_before(image_scorer: Scorer, monkeyp
     image_scorer.hasten_small_batches()
     assert image_scorer.engine[:2] == ("torch", "the bundle has no export")
     scorer = _KEPT["eager"]
-    for broken in (lambda *_, **__: 1 / 0, lambda *_, **__: torch.jit.trace_module):
-        monkeypatch.setattr("torch.jit.trace", broken)
+    for broken in (lambda *_: 1 / 0, lambda *_: lambda _: None):
+        monkeypatch.setattr("elbound.tracing.graph_of", broken)
         assert traced(scorer.detector, scorer.schema, scorer.golden) is None
 
 
 def test_a_trace_that_scores_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = _KEPT["eager"]
-    monkeypatch.setattr("torch.jit.freeze", lambda graph: lambda x: graph(x) * 1.001)
+    monkeypatch.setattr("elbound.tracing.graph_of", lambda scores, x: lambda rows: graph_of(scores, x)(rows) * 1.001)
     engine = choose_engine(scorer.detector, scorer.golden, CPU, None)
     assert with_small_batches(engine, scorer.detector, scorer.schema, scorer.golden) is engine
+
+
+def test_a_trace_goes_with_its_detector() -> None:
+    detector, schema, events = odd_detector()
+    small = traced(detector, schema, events[:4])
+    assert small is not None
+    small(events[:1])
+    held = [weakref.ref(tensor) for tensor in (*detector.parameters(), *detector.buffers())]
+    del detector, small
+    gc.collect()
+    assert not any(ref() is not None for ref in held)
