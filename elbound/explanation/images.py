@@ -21,9 +21,9 @@ class ImageShares:
     """Why `n` images score as they do.
 
     `shares` `(n, height, width)` nats, summed over colours, and `latent` `(n,)` nats add up to `negative_elbo`, both
-    float64; of pretrained features each place's share is spread evenly over its pixels. `heat` `(n, height, width)` float32 is
-    what is drawn: 1 is rare among normal pixels. `reconstruction` `(n, height, width[, 3])` uint8 is the model's image,
-    None where it sees features.
+    float64; of pretrained features each place's share is spread evenly over its pixels. `heat` `(n, height, width)`
+    float32 is what is drawn: 1 is rare among normal pixels. `reconstruction` `(n, height, width[, 3])` uint8 is the
+    model's image, None where it sees features.
     """
 
     shares: np.ndarray
