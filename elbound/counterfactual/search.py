@@ -71,6 +71,12 @@ class NearestNormal:
         elif not (self._normal and self._normal[-1] is progress.event):
             self._normal.append(progress.event)
 
+    def finish(self) -> Counterfactual:
+        """The result of all steps that are left."""
+        while not self.done:
+            self.step()
+        return self.result()
+
     @torch.inference_mode()
     def result(self) -> Counterfactual:
         """The nearest normal as of now, or the least anomalous item where none was found.
