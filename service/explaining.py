@@ -8,7 +8,8 @@ from torch import Tensor
 
 from elbound.data.items import TensorItems
 from elbound.errors import ConfigError, LimitExceeded
-from elbound.explanation.heat import heat_maps, overlay
+from elbound.explanation.heat import heat_maps
+from elbound.explanation.pictures import overlay
 from elbound.scorer import Scorer
 from service.batcher import Batcher
 

@@ -75,5 +75,5 @@ class UnitView(View):
 
     def inverse(self, seen: Tensor) -> Tensor:
         """From what a model sees to grey levels, not rounded; both `(n, *event)`."""
-        levels: Tensor = seen * self.largest
-        return levels
+        grey: Tensor = seen * self.largest
+        return grey
