@@ -70,7 +70,7 @@ class Callers:
     def __init__(self, app: Any, settings: Settings, request: bytes) -> None:
         config = Config(app, http="httptools", ws="none", log_config=None, access_log=False, server_header=False)
         config.load()
-        reception = protocol.Reception(settings, lambda _: None)
+        reception = protocol.Reception(settings, lambda _: None, lambda: None)
         self.senders = [Sender(reception.protocol(config, ServerState(), {}), request) for _ in range(CALLERS)]
 
     async def seconds_a_request(self) -> float:

@@ -26,6 +26,7 @@ from service.access.local import LocalRules
 from service.access.middleware import AccessMiddleware
 from service.access.routes import ROUTES, RouteTable, check_listed
 from service.batcher import Batcher
+from service.decode import NDJSON
 from service.drift import DriftMonitor
 from service.errors import on_disconnect, on_elbound_error, on_http_error, on_unexpected_error
 from service.examples import request_body
@@ -35,7 +36,7 @@ from service.metrics import Metrics, MetricsMiddleware
 from service.opening import open_bundle
 from service.registry import ModelRegistry
 from service.remote import Cache, RemoteStore, local_folder
-from service.routes import drift, health, models, score, store, v2, v2_repository
+from service.routes import calibration, drift, health, live, models, page, score, store, v2, v2_repository
 from service.routes.small import SmallJsonMiddleware
 from service.serving import Serving
 from service.settings import Settings
@@ -108,7 +109,7 @@ def create_app(settings: Settings, bundles: Sequence[Path | str], tracing: "Trac
     if tracing is not None:
         _trace(app, state, tracing)
     app.state.elbound = state
-    for part in (score, models, store, drift, health, v2, v2_repository):
+    for part in (page, score, models, calibration, store, drift, health, live, v2, v2_repository):
         app.include_router(part.router)
     check_listed(app.routes)
     _document(app, state, table)
@@ -191,6 +192,7 @@ def _lifespan(state: State, keys: KeyRing | None) -> Callable[[FastAPI], Any]:
         state.loaded = True
         yield
         state.loaded = False
+        state.live.stop()
         gc.unfreeze()
         await state.shadows.end()
         state.batcher.stop()
@@ -212,6 +214,8 @@ def _document(app: FastAPI, state: State, table: RouteTable) -> None:
             document = plain()
             scorers = [served.scorer for served in state.registry.models.values()]
             document["paths"]["/score"]["post"]["requestBody"] = request_body(scorers)
+            live_answer = document["paths"]["/live"]["get"]["responses"]["200"]["content"][NDJSON]
+            del live_answer["schema"]["type"]  # FastAPI says that whatever is not JSON is text
             document_access(document, table, with_keys=bool(state.settings.api_keys_file))
             app.openapi_schema = document
         return app.openapi_schema

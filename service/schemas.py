@@ -3,16 +3,18 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from service.explained_schemas import (
+    Answer,
+    Counterfactual,
+    FiredExplanation,
+    ImageExplanation,
+    RowExplanation,
+    Searches,
+)
 from service.store.schemas import RefusedVersion, ShadowAnswer, StoreAnswer
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ErrorFacts(_Answer):
+class ErrorFacts(Answer):
     """`code` for programs, `message` for people, `where` names the field, column, row or file."""
 
     code: str
@@ -20,27 +22,27 @@ class ErrorFacts(_Answer):
     where: str | None = None
 
 
-class ModelName(_Answer):
+class ModelName(Answer):
     name: str
     version: str
 
 
-class VerdictThreshold(_Answer):
+class VerdictThreshold(Answer):
     rule: str
     threshold: float | None
 
 
-class ScoreThreshold(_Answer):
+class ScoreThreshold(Answer):
     unit: str
     threshold: float | None
 
 
-class ScoreValue(_Answer):
+class ScoreValue(Answer):
     value: float
     p_value: float
 
 
-class RateInterval(_Answer):
+class RateInterval(Answer):
     """Where the realised false-alarm rate lies with `confidence`, given the size of the calibration set."""
 
     low: float
@@ -48,7 +50,7 @@ class RateInterval(_Answer):
     confidence: float
 
 
-class FalseDiscoveries(_Answer):
+class FalseDiscoveries(Answer):
     """`fdr=`: of what is called an anomaly, on average at most `level` is normal.
 
     At least `least_discoveries` items at the smallest possible p-value make the first discovery.
@@ -60,13 +62,13 @@ class FalseDiscoveries(_Answer):
     least_discoveries: int
 
 
-class GroupThreshold(_Answer):
+class GroupThreshold(Answer):
     n_calibration: int
     resolvable: bool
     threshold: float | None
 
 
-class Groups(_Answer):
+class Groups(Answer):
     """By which column or pattern items are grouped, and the groups of this upload that have their own thresholds."""
 
     by: str | None
@@ -75,14 +77,7 @@ class Groups(_Answer):
     used: dict[str, GroupThreshold]
 
 
-class Explanation(_Answer):
-    """`explain=true`: the score that decided, and a PNG in base64 of the image under its heat map."""
-
-    score: str
-    heatmap: str
-
-
-class Item(_Answer):
+class Item(Answer):
     """One item: either an error or a verdict. `fired` names the score that made it an anomaly.
 
     `group` is the calibration group that ranked it, null for all items together; `conditional_p_value` comes with a
@@ -102,22 +97,24 @@ class Item(_Answer):
     at_alpha: bool | None = None
     at_fdr: bool | None = None
     group: str | None = None
-    explanation: Explanation | None = None
+    explanation: RowExplanation | ImageExplanation | None = None
+    fired_explanation: FiredExplanation | None = None
+    counterfactual: Counterfactual | None = None
 
 
-class ErrorAnswer(_Answer):
+class ErrorAnswer(Answer):
     """`items` where every item of an upload has an error of its own."""
 
     error: ErrorFacts
     items: list[Item] | None = None
 
 
-class ScoreColumn(_Answer):
+class ScoreColumn(Answer):
     value: list[float | None]
     p_value: list[float | None]
 
 
-class Columns(_Answer):
+class Columns(Answer):
     """`layout=columns`: one list a field, null where the item has an error."""
 
     index: list[int]
@@ -133,10 +130,12 @@ class Columns(_Answer):
     at_alpha: list[bool | None] | None = None
     at_fdr: list[bool | None] | None = None
     group: list[str | None] | None = None
-    explanation: list[Explanation | None] | None = None
+    explanation: list[RowExplanation | None] | list[ImageExplanation | None] | None = None
+    fired_explanation: list[FiredExplanation | None] | None = None
+    counterfactual: list[Counterfactual | None] | None = None
 
 
-class Summary(_Answer):
+class Summary(Answer):
     items: int
     scored: int
     anomalies: int
@@ -144,7 +143,7 @@ class Summary(_Answer):
     unseen_categories: dict[str, int]
 
 
-class ScoreAnswer(_Answer):
+class ScoreAnswer(Answer):
     """`items`, or `columns` under `layout=columns`. Thresholds are null where alpha does not resolve.
 
     `decided_by` names what `is_anomaly` follows: the p-value, the conditional one of a guarantee, or the fdr.
@@ -162,19 +161,20 @@ class ScoreAnswer(_Answer):
     groups: Groups | None = None
     verdict: VerdictThreshold
     scores: dict[str, ScoreThreshold]
+    counterfactuals: Searches | None = None
     items: list[Item] | None = None
     columns: Columns | None = None
     summary: Summary
 
 
-class Engine(_Answer):
+class Engine(Answer):
     """What computes the scores, and why: a rule, never a measurement."""
 
     name: Literal["torch", "onnxruntime", "cuda_graphs"]
     reason: str
 
 
-class ModelSummary(_Answer):
+class ModelSummary(Answer):
     name: str
     version: str
     kind: Literal["table", "image"]
@@ -185,7 +185,7 @@ class ModelSummary(_Answer):
     engine: Engine
 
 
-class ModelsAnswer(_Answer):
+class ModelsAnswer(Answer):
     """`store_problems` says what of the store cannot be read; what was served stays."""
 
     models: list[ModelSummary]
@@ -213,14 +213,14 @@ class ModelAnswer(ModelSummary):
     shadow: ShadowAnswer | None
 
 
-class Histogram(_Answer):
+class Histogram(Answer):
     """`counts` between neighbouring `edges`, one fewer."""
 
     edges: list[float]
     counts: list[int]
 
 
-class DriftAnswer(_Answer):
+class DriftAnswer(Answer):
     """All but the first three fields where the model is followed; else `reason`. Nats, and times in UTC."""
 
     model: ModelName
@@ -242,5 +242,5 @@ class DriftAnswer(_Answer):
     lost: str | None = None
 
 
-class HealthAnswer(_Answer):
+class HealthAnswer(Answer):
     status: Literal["ok", "not_ready"]
