@@ -69,7 +69,7 @@ async def seconds_a_request(app: Any, settings: Settings, request: bytes) -> flo
     loop = asyncio.get_running_loop()
     config = Config(app, http="httptools", ws="none", log_config=None, access_log=False, server_header=False)
     config.load()
-    reception = protocol.Reception(settings, lambda _: None)
+    reception = protocol.Reception(settings, lambda _: None, lambda: None)
     callers = [Sender(reception.protocol(config, ServerState(), {}), request) for _ in range(CALLERS)]
     await asyncio.gather(*(caller.send(loop) for caller in callers))
     assert all(b'"items"' in caller.wire.last for caller in callers)

@@ -94,6 +94,18 @@ class BoundTerms:
         return -_expected(self.log_px, self.log_share)
 
     @cached_property
+    def feature_shares(self) -> Tensor:
+        """-E_q[log p(x_j|z)] of each feature, `(nets, n, *event)`, 0 for a gap: they sum to `reconstruction`."""
+        return -_expected(self.likelihood.log_prob(self.parameters, self.x[:, None]), self.log_share)
+
+    @cached_property
+    def weight(self) -> Tensor:
+        """What each net and sample counts in the mixture of all, `(nets, K, n)`; an item's sum to 1."""
+        if self.log_share is None:
+            return torch.full_like(self.log_px, 1 / math.prod(self.log_px.shape[:2]))
+        return self.log_share.exp() / len(self.log_share)
+
+    @cached_property
     def negative_elbo(self) -> Tensor:
         """reconstruction + rate, `(nets, n)`."""
         return self.reconstruction + self.rate

@@ -35,7 +35,7 @@ from service.metrics import Metrics, MetricsMiddleware
 from service.opening import open_bundle
 from service.registry import ModelRegistry
 from service.remote import Cache, RemoteStore, local_folder
-from service.routes import drift, health, models, score, store, v2, v2_repository
+from service.routes import calibration, drift, health, live, models, page, score, store, v2, v2_repository
 from service.routes.small import SmallJsonMiddleware
 from service.serving import Serving
 from service.settings import Settings
@@ -108,7 +108,7 @@ def create_app(settings: Settings, bundles: Sequence[Path | str], tracing: "Trac
     if tracing is not None:
         _trace(app, state, tracing)
     app.state.elbound = state
-    for part in (score, models, store, drift, health, v2, v2_repository):
+    for part in (page, score, models, calibration, store, drift, health, live, v2, v2_repository):
         app.include_router(part.router)
     check_listed(app.routes)
     _document(app, state, table)
@@ -191,6 +191,7 @@ def _lifespan(state: State, keys: KeyRing | None) -> Callable[[FastAPI], Any]:
         state.loaded = True
         yield
         state.loaded = False
+        state.live.stop()
         gc.unfreeze()
         await state.shadows.end()
         state.batcher.stop()

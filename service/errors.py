@@ -97,6 +97,12 @@ class ModelNotFound(ElboundError):
     default_code = "model_not_found"
 
 
+class ReportMissing(ElboundError):
+    """The bundle of a model has no report to show."""
+
+    default_code = "report_missing"
+
+
 class ModelRequired(ElboundError):
     """Several models are served and the request names none."""
 
@@ -172,6 +178,7 @@ STATUS: dict[type[ElboundError], int] = {
     CallerLeft: 400,
     DeviceFault: 503,
     ModelNotFound: 404,
+    ReportMissing: 404,
     ModelRequired: 400,
     StoreMissing: 409,
     Unauthorized: 401,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from elbound.data.items import TensorItems
 from elbound.errors import ConfigError, LimitExceeded
-from elbound.heatmap import heat_maps, overlay
+from elbound.explanation.heat import heat_maps, overlay
 from elbound.scorer import Scorer
 from service.batcher import Batcher
 

@@ -109,6 +109,13 @@ class PValues(Collector):
         if len(waiting) >= WAITING_UPLOADS or len(values) >= WAITING_UPLOADS:
             self._count(model)
 
+    def read(self, model: tuple[str, str]) -> list[int]:
+        """Counts, the last one beyond all edges."""
+        if model in self.waiting:
+            self._count(model)
+        counts: list[int] = self.counts[model].tolist()
+        return counts
+
     def remove(self, model: tuple[str, str]) -> None:
         """End the series of a model."""
         for held in (self.waiting, self.counts, self.sums):

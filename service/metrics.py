@@ -225,11 +225,15 @@ class Metrics:
         """Time a stage: decode (bytes to event tensor) or postprocess (scores to the answer)."""
         return Stage(self.stages[name], name, self.on_stage)
 
-    def render(self) -> bytes:
-        """The exposition; called, like `observe_request`, from the event loop alone."""
+    def settle(self) -> None:
+        """Tell the counters what was counted; called, like `observe_request`, from the event loop alone."""
         for found in self.answered.values():
             found.counter.inc(found.number - found.told)
             found.told = found.number
+
+    def render(self) -> bytes:
+        """The exposition."""
+        self.settle()
         return generate_latest(self.registry)
 
 

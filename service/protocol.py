@@ -42,10 +42,14 @@ look like one that reads nothing until it has taken a third of them."""
 
 @dataclass(eq=False)
 class Reception:
-    """What all connections of one server share; `on_refused` is told of errors that no route answered."""
+    """What all connections of one server share.
+
+    `on_refused` is told of errors that no route answered, `on_stop` once, when the server begins to stop.
+    """
 
     settings: Settings
     on_refused: Callable[[ElboundError], None]
+    on_stop: Callable[[], None]
     open: "set[ReceivingProtocol]" = field(default_factory=set)
     stop_tick: int | None = None
 
@@ -154,6 +158,7 @@ class ReceivingProtocol(BoundedProtocol):
         """Called once when the server stops: finish what is under way, within `shutdown_grace_s`."""
         if self.reception.stop_tick is None:
             self.reception.stop_tick = self.sweep.tick + ticks(self.settings.shutdown_grace_s)
+            self.reception.on_stop()
         if self.linger_until is not None:
             self.linger_until = min(self.linger_until, self.sweep.tick + ticks(FAREWELL_S))
         elif self.busy:

@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict
 from service.store.schemas import RefusedVersion, ShadowAnswer, StoreAnswer
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class ErrorFacts(_Answer):
+class ErrorFacts(Answer):
     """`code` for programs, `message` for people, `where` names the field, column, row or file."""
 
     code: str
@@ -20,27 +20,27 @@ class ErrorFacts(_Answer):
     where: str | None = None
 
 
-class ModelName(_Answer):
+class ModelName(Answer):
     name: str
     version: str
 
 
-class VerdictThreshold(_Answer):
+class VerdictThreshold(Answer):
     rule: str
     threshold: float | None
 
 
-class ScoreThreshold(_Answer):
+class ScoreThreshold(Answer):
     unit: str
     threshold: float | None
 
 
-class ScoreValue(_Answer):
+class ScoreValue(Answer):
     value: float
     p_value: float
 
 
-class RateInterval(_Answer):
+class RateInterval(Answer):
     """Where the realised false-alarm rate lies with `confidence`, given the size of the calibration set."""
 
     low: float
@@ -48,7 +48,7 @@ class RateInterval(_Answer):
     confidence: float
 
 
-class FalseDiscoveries(_Answer):
+class FalseDiscoveries(Answer):
     """`fdr=`: of what is called an anomaly, on average at most `level` is normal.
 
     At least `least_discoveries` items at the smallest possible p-value make the first discovery.
@@ -60,13 +60,13 @@ class FalseDiscoveries(_Answer):
     least_discoveries: int
 
 
-class GroupThreshold(_Answer):
+class GroupThreshold(Answer):
     n_calibration: int
     resolvable: bool
     threshold: float | None
 
 
-class Groups(_Answer):
+class Groups(Answer):
     """By which column or pattern items are grouped, and the groups of this upload that have their own thresholds."""
 
     by: str | None
@@ -75,14 +75,14 @@ class Groups(_Answer):
     used: dict[str, GroupThreshold]
 
 
-class Explanation(_Answer):
+class Explanation(Answer):
     """`explain=true`: the score that decided, and a PNG in base64 of the image under its heat map."""
 
     score: str
     heatmap: str
 
 
-class Item(_Answer):
+class Item(Answer):
     """One item: either an error or a verdict. `fired` names the score that made it an anomaly.
 
     `group` is the calibration group that ranked it, null for all items together; `conditional_p_value` comes with a
@@ -105,19 +105,19 @@ class Item(_Answer):
     explanation: Explanation | None = None
 
 
-class ErrorAnswer(_Answer):
+class ErrorAnswer(Answer):
     """`items` where every item of an upload has an error of its own."""
 
     error: ErrorFacts
     items: list[Item] | None = None
 
 
-class ScoreColumn(_Answer):
+class ScoreColumn(Answer):
     value: list[float | None]
     p_value: list[float | None]
 
 
-class Columns(_Answer):
+class Columns(Answer):
     """`layout=columns`: one list a field, null where the item has an error."""
 
     index: list[int]
@@ -136,7 +136,7 @@ class Columns(_Answer):
     explanation: list[Explanation | None] | None = None
 
 
-class Summary(_Answer):
+class Summary(Answer):
     items: int
     scored: int
     anomalies: int
@@ -144,7 +144,7 @@ class Summary(_Answer):
     unseen_categories: dict[str, int]
 
 
-class ScoreAnswer(_Answer):
+class ScoreAnswer(Answer):
     """`items`, or `columns` under `layout=columns`. Thresholds are null where alpha does not resolve.
 
     `decided_by` names what `is_anomaly` follows: the p-value, the conditional one of a guarantee, or the fdr.
@@ -167,14 +167,14 @@ class ScoreAnswer(_Answer):
     summary: Summary
 
 
-class Engine(_Answer):
+class Engine(Answer):
     """What computes the scores, and why: a rule, never a measurement."""
 
     name: Literal["torch", "onnxruntime", "cuda_graphs"]
     reason: str
 
 
-class ModelSummary(_Answer):
+class ModelSummary(Answer):
     name: str
     version: str
     kind: Literal["table", "image"]
@@ -185,7 +185,7 @@ class ModelSummary(_Answer):
     engine: Engine
 
 
-class ModelsAnswer(_Answer):
+class ModelsAnswer(Answer):
     """`store_problems` says what of the store cannot be read; what was served stays."""
 
     models: list[ModelSummary]
@@ -213,14 +213,14 @@ class ModelAnswer(ModelSummary):
     shadow: ShadowAnswer | None
 
 
-class Histogram(_Answer):
+class Histogram(Answer):
     """`counts` between neighbouring `edges`, one fewer."""
 
     edges: list[float]
     counts: list[int]
 
 
-class DriftAnswer(_Answer):
+class DriftAnswer(Answer):
     """All but the first three fields where the model is followed; else `reason`. Nats, and times in UTC."""
 
     model: ModelName
@@ -242,5 +242,5 @@ class DriftAnswer(_Answer):
     lost: str | None = None
 
 
-class HealthAnswer(_Answer):
+class HealthAnswer(Answer):
     status: Literal["ok", "not_ready"]

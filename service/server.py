@@ -50,7 +50,7 @@ def run_server(settings: Settings, bundles: Sequence[str]) -> None:
     if settings.insecure and not settings.api_keys_file:
         logger.warning("insecure, and without keys: everybody who reaches %s may score and read", host)
     _allow_files(settings.max_connections + SPARE_CONNECTIONS + OWN_FILES)
-    reception = Reception(settings, state.metrics.count_refused)
+    reception = Reception(settings, state.metrics.count_refused, state.live.stop)
     state.metrics.watch("elbound_connections", "Connections that are open.", lambda: len(reception.open))
     config = uvicorn.Config(
         app,

@@ -80,6 +80,7 @@ class Settings:
         16 << 30, "Largest body that is scored piece by piece, as received and as opened.", low=1
     )
     max_streams: int = _setting(8, "Uploads that are scored piece by piece at once; beyond, 503.", low=1)
+    max_live_streams: int = _setting(32, "Readers of /live at once; beyond, 503.", low=0)
     max_held_bytes: int = _setting(
         8 << 20, "Scores of one streamed upload that wait in memory until they are read; the rest waits on disk.", low=0
     )

@@ -1,7 +1,8 @@
 """What a running server holds, found from any request."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from starlette.requests import Request
 
@@ -10,6 +11,7 @@ from elbound.data.items import TensorItems
 from elbound.scorer import Scorer
 from service.batcher import Batcher
 from service.drift import DriftMonitor
+from service.live import Live, live_record
 from service.metrics import Metrics
 from service.registry import ModelRegistry
 from service.serving import Serving
@@ -31,6 +33,10 @@ class State:
     store: StoreModels | None = None
     """Models whose versions change, where there are such."""
     loaded: bool = False
+    live: Live = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.live = Live(partial(live_record, self), max_live_streams=self.settings.max_live_streams)
 
     @property
     def registry(self) -> ModelRegistry:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     "errors", "exporting", "data", "networks", "likelihoods", "priors", "bounds", "views", "models", "scores",
     "agreement", "calibration", "results", "device", "detector", "graphs", "tracing", "engine", "collapse", "regret",
-    "signature", "bundle", "scorer", "export", "recalibration", "heatmap", "fit", "estimator", "evaluation", "cli",
+    "signature", "bundle", "scorer", "export", "recalibration", "explanation", "fit", "estimator", "evaluation", "cli",
     "__main__",
 )  # fmt: skip
 """Inside the library a module imports only from lines above its own."""

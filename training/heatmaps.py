@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from elbound.errors import ConfigError, DataError
-from elbound.heatmap import heat_maps, overlay
+from elbound.explanation.heat import heat_maps, overlay
 from elbound.scorer import Scorer
 
 IMAGES_AT_ONCE = 64

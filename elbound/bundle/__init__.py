@@ -5,6 +5,7 @@ from elbound.bundle.files import (
     check_bundle,
     check_target,
     load_bundle,
+    read_checked,
     replace_file,
     save_bundle,
     sign_bundle,
@@ -12,6 +13,6 @@ from elbound.bundle.files import (
 from elbound.bundle.manifest import Manifest, TrainingRecord
 
 __all__ = [
-    "BundleContent", "Manifest", "TrainingRecord", "check_bundle", "check_target", "load_bundle", "replace_file",
-    "save_bundle", "sign_bundle",
+    "BundleContent", "Manifest", "TrainingRecord", "check_bundle", "check_target", "load_bundle", "read_checked",
+    "replace_file", "save_bundle", "sign_bundle",
 ]  # fmt: skip

@@ -90,7 +90,7 @@ def load_bundle(path: Path, trust: Trust | None = None) -> BundleContent:
     missing = [name for name in TENSOR_FILES if name not in manifest.files]
     if missing:
         raise BundleCorrupt(f"{path / MANIFEST} does not list {missing[0]}", where=missing[0])
-    contents = {name: _read_checked(path, name, record) for name, record in manifest.files.items()}
+    contents = {name: read_checked(path, name, record) for name, record in manifest.files.items()}
     weights, calibration, golden = (_tensors(path, name, contents[name]) for name in TENSOR_FILES)
     report = {name[len("report/") :]: data for name, data in contents.items() if name.startswith("report/")}
     return BundleContent(manifest, weights, calibration, golden, report, contents.get(EXPORT))
@@ -220,7 +220,8 @@ def _swap(beside: Path, target: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _read_checked(path: Path, name: str, record: FileRecord) -> bytes:
+def read_checked(path: Path, name: str, record: FileRecord) -> bytes:
+    """The bytes of one file of a bundle as its manifest has them. Raises BundleCorrupt that names the file."""
     with _opened(path, name, record) as stream:
         data = stream.read()
     _check_hash(path, name, record, hashlib.sha256(data).hexdigest())

@@ -1,6 +1,7 @@
 """Split-conformal p-values and thresholds from the scores of held-out normal items."""
 
 import math
+from bisect import bisect_left
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
@@ -81,6 +82,11 @@ class ConformalCalibrator:
     def smallest_alpha(self) -> float:
         """The smallest alpha at which anything can be an anomaly."""
         return 1 / (self.n + 1)
+
+    def alpha_of(self, k: int) -> float:
+        """The smallest alpha of rank `k` from 1 to n, without a guarantee: k / (n + 1), rounded up to a float."""
+        alpha = k / (self.n + 1)
+        return alpha if self.rank(alpha) == k else math.nextafter(alpha, 1)
 
     def smallest_alpha_with(self, guarantee: float | None) -> float:
         """The same where `guarantee` is asked for: 1 - (1 - guarantee)^(1 / n)."""
@@ -192,8 +198,7 @@ def _rate_interval(k: int, n: int, confidence: float) -> RateInterval:
 def _guaranteed_rank(n: int, alpha: float, guarantee: float) -> int:
     from scipy.special import betainc
 
-    k = np.arange(1, n + 1)
-    return int(np.count_nonzero(betainc(k, n + 1 - k, alpha) >= guarantee))  # falls with k
+    return bisect_left(range(1, n + 1), True, key=lambda k: betainc(k, n + 1 - k, alpha) < guarantee)  # falls with k
 
 
 def _guaranteed_p_values(counts: np.ndarray, n: int, guarantee: float) -> np.ndarray:

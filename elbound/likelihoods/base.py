@@ -36,6 +36,25 @@ class Likelihood(nn.Module):
         """
         raise NotImplementedError
 
+    def expectation(self, parameters: Tensor, weight: Tensor) -> Tensor:
+        """What the mixture of nets and samples expects of a row's features: `(3, n, d)` in the view's units.
+
+        The mean and the ends of the central 95 % interval for numbers; the most probable level and NaN for
+        booleans and categories. `weight` `(nets, K, n)` sums to 1. Raises NotImplementedError for images.
+        """
+        raise NotImplementedError
+
+
+def mixture_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """The mean over nets and samples, `(nets, K, n, ...)` and `(nets, K, n)` to `(n, ...)`."""
+    return (values * weight.view(*weight.shape, *(1,) * (values.ndim - 3))).sum((0, 1))
+
+
+def levels_alone(level: Tensor) -> Tensor:
+    """An expectation `(3, n, d)` of levels `(n, d)`, which have no interval."""
+    ends = level.new_full((2, *level.shape), torch.nan)
+    return torch.cat([level[None], ends])
+
 
 def where_seen(x: Tensor, terms: Tensor) -> Tensor:
     """`terms` with 0 where `x` is missing.

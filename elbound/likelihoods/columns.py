@@ -62,6 +62,12 @@ class ColumnsLikelihood(Likelihood):
             [part.error(p, v) for part, p, v in zip(self._likelihoods(), predictions, values, strict=True)]
         )
 
+    def expectation(self, parameters: Tensor, weight: Tensor) -> Tensor:
+        pieces = parameters.split(self.parameter_widths, -1)
+        return self._join(
+            [part.expectation(piece, weight) for part, piece in zip(self._likelihoods(), pieces, strict=True)]
+        )
+
     def _add(self, part: Likelihood, width: int) -> None:
         self.parts.append(part)
         self.widths.append(width)

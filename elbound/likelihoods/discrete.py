@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from elbound.exporting import gaps_as_zero
-from elbound.likelihoods.base import Likelihood, where_seen
+from elbound.likelihoods.base import Likelihood, levels_alone, mixture_mean, where_seen
 
 
 class Bernoulli(Likelihood):
@@ -31,6 +31,9 @@ class Bernoulli(Likelihood):
 
     def error(self, prediction: Tensor, x: Tensor) -> Tensor:
         return where_seen(x, 1 - prediction)
+
+    def expectation(self, parameters: Tensor, weight: Tensor) -> Tensor:
+        return levels_alone((mixture_mean(torch.sigmoid(parameters), weight) >= 0.5).to(parameters.dtype))
 
 
 class Categorical(Likelihood):
@@ -67,10 +70,18 @@ class Categorical(Likelihood):
         return where_seen(x, self.prediction(parameters, x).log())
 
     def prediction(self, parameters: Tensor, x: Tensor) -> Tensor:
-        logits = parameters[..., self.place].masked_fill(self.is_padding, -torch.inf)  # (nets, K, n, d, levels)
-        level = gaps_as_zero(x).long().expand(logits.shape[:-1])
-        chosen = torch.softmax(logits, -1).gather(-1, level[..., None])[..., 0]
+        known = self._known(parameters)
+        level = gaps_as_zero(x).long().expand(known.shape[:-1])
+        chosen = known.gather(-1, level[..., None])[..., 0]
         return torch.lerp(chosen, self.uniform, self.novelty)
 
     def error(self, prediction: Tensor, x: Tensor) -> Tensor:
         return where_seen(x, 1 - prediction)
+
+    def expectation(self, parameters: Tensor, weight: Tensor) -> Tensor:
+        return levels_alone(mixture_mean(self._known(parameters), weight).argmax(-1).to(parameters.dtype))
+
+    def _known(self, parameters: Tensor) -> Tensor:
+        """What the network says of each level, `(nets, K, n, d, levels)`."""
+        logits = parameters[..., self.place].masked_fill(self.is_padding, -torch.inf)
+        return torch.softmax(logits, -1)

@@ -1,6 +1,7 @@
 """Normal distributions: with a variance predicted per item and feature, or with one learned sigma."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -8,6 +9,8 @@ from torch import Tensor
 from elbound.likelihoods.scale import ImageLikelihood, PredictedScale, SharedScale
 
 LOG_2PI = math.log(2 * math.pi)
+GAUSSIAN_REACH = 1.959964
+"""The 97.5 % quantile of N(0, 1)."""
 
 
 def normal_log_prob(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
@@ -18,6 +21,12 @@ def normal_log_prob(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
 
 class PredictedGaussian(PredictedScale):
     """x_j ~ N(mean_j(z), exp(logvar_j(z))): the default for numbers."""
+
+    reach: ClassVar[float] = GAUSSIAN_REACH
+
+    def cumulative(self, z: Tensor) -> Tensor:
+        share: Tensor = torch.special.ndtr(z)
+        return share
 
     def law(self, x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
         return normal_log_prob(x, mean, logvar)

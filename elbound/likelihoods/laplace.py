@@ -1,6 +1,7 @@
 """Laplace distributions: a tail that is linear in nats, so that one wild cell does not own an item."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,11 @@ def laplace_log_prob(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
 
 class PredictedLaplace(PredictedScale):
     """x_j ~ Laplace with the mean and the variance exp(logvar) that the decoder emits."""
+
+    reach: ClassVar[float] = -math.log(0.05) / math.sqrt(2)
+
+    def cumulative(self, z: Tensor) -> Tensor:
+        return 0.5 - 0.5 * torch.sign(z) * torch.expm1(-math.sqrt(2) * z.abs())
 
     def law(self, x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
         return laplace_log_prob(x, mean, logvar)

@@ -6,15 +6,17 @@ would own the score.
 """
 
 import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from elbound.exporting import gaps_as_zero
-from elbound.likelihoods.base import Likelihood, where_seen
+from elbound.likelihoods.base import Likelihood, mixture_mean, where_seen
 
 MAX_LOGVAR = 6.0
+SECTIONS, ROUNDS = 8, 3
 
 
 class ScaledLikelihood(Likelihood):
@@ -39,8 +41,14 @@ class PredictedScale(ScaledLikelihood):
     """For the numbers of a table: the decoder emits `features` locations and then `features` log-variances.
 
     The scale belongs to the row and the feature. Kingma and Welling, Auto-Encoding Variational Bayes, 2014,
-    appendix C.2.
+    appendix C.2. Laws are symmetric; `reach` is the 97.5 % quantile for the location 0 and `logvar` 0.
     """
+
+    reach: ClassVar[float]
+
+    def cumulative(self, z: Tensor) -> Tensor:
+        """P(x <= z) for the location 0 and `logvar` 0, elementwise."""
+        raise NotImplementedError
 
     def __init__(self, features: int, variance_floor: float) -> None:
         super().__init__(variance_floor)
@@ -53,6 +61,12 @@ class PredictedScale(ScaledLikelihood):
 
     def prediction(self, parameters: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002 - the contract
         return parameters[..., : self.features]
+
+    def expectation(self, parameters: Tensor, weight: Tensor) -> Tensor:
+        mean, logvar = parameters.split(self.features, -1)
+        scale = torch.exp(0.5 * self.clamp(logvar))
+        ends = mixture_interval(self.cumulative, self.reach, mean, scale, weight)
+        return torch.cat([mixture_mean(mean, weight)[None], ends])
 
 
 class ImageLikelihood(ScaledLikelihood):
@@ -88,3 +102,28 @@ class SharedScale(ImageLikelihood):
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         logvar = self.clamp(self.logvar).view(-1, *(1,) * (parameters.ndim - 1))
         return self.law(x, parameters, logvar)
+
+
+def mixture_interval(
+    cumulative: Callable[[Tensor], Tensor], reach: float, location: Tensor, scale: Tensor, weight: Tensor
+) -> Tensor:
+    """The 2.5 % and 97.5 % quantiles of mixtures of one symmetric law, `(2, n, features)`.
+
+    `location` and `scale` are `(nets, K, n, features)`, `weight` `(nets, K, n)`; `cumulative` and `reach` as in
+    `PredictedScale`. A mixture's quantile lies between those of its parts; what lies between is cut into `SECTIONS`
+    again and again, to about a thousandth of it.
+    """
+    location, scale, weight = location.flatten(0, 1), scale.flatten(0, 1), weight.flatten(0, 1)
+    sides = location.new_tensor([-1.0, 1.0]).view(2, 1, 1)
+    ends = torch.addcmul(location[:, None], scale[:, None], reach * sides)
+    low, high = ends.amin(0), ends.amax(0)
+    levels = 0.5 + 0.475 * sides
+    cuts = torch.arange(1, SECTIONS, dtype=location.dtype, device=location.device).view(-1, 1, 1, 1)
+    location, scale, weight = location[:, None, None], scale[:, None, None], weight[:, None, None, :, None]
+    for _ in range(ROUNDS):
+        section = (high - low) / SECTIONS
+        points = torch.addcmul(low, cuts, section)  # (cuts, 2, n, features)
+        mass = (cumulative((points - location) / scale) * weight).sum(0)
+        low = torch.addcmul(low, (mass < levels).sum(0), section)
+        high = low + section
+    return (low + high) / 2

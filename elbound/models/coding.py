@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from elbound.data.schema import TableSchema
-from elbound.likelihoods.base import where_seen
-from elbound.likelihoods.gaussian import normal_log_prob
-from elbound.likelihoods.scale import ScaledLikelihood
+from elbound.likelihoods.base import levels_alone, mixture_mean, where_seen
+from elbound.likelihoods.gaussian import GAUSSIAN_REACH, normal_log_prob
+from elbound.likelihoods.scale import ScaledLikelihood, mixture_interval
 
 
 class RowCoding(nn.Module):
@@ -48,6 +48,15 @@ class RowCoding(nn.Module):
         zeros = values.new_zeros(*values.shape[:-1], len(self.is_discrete))
         return zeros.index_add(-1, self.column, values)
 
+    def expectation(self, coded: Tensor) -> Tensor:
+        """Mean and ends `(3, n, size)` by column, `(3, n, d)`: a discrete column has its largest level and no ends."""
+        firsts = (self.column[:, None] == torch.arange(len(self.is_discrete), device=coded.device)).int().argmax(0)
+        plain = coded.index_select(-1, firsts)
+        belongs = self.column == torch.arange(len(self.is_discrete), device=coded.device)[:, None]  # (d, size)
+        largest = coded[0, :, None].masked_fill(~belongs, -torch.inf).argmax(-1)
+        level = torch.where(self.level[firsts] < 0, (plain[0] >= 0.5).long(), self.level[largest])
+        return torch.where(self.is_discrete, levels_alone(level.to(coded.dtype)), plain)
+
 
 class CodedGaussian(ScaledLikelihood):
     """u_j ~ N(mean_j(z), sigma^2) for the coded row u, one sigma a net; the terms are summed by column.
@@ -73,6 +82,12 @@ class CodedGaussian(ScaledLikelihood):
         probability = self.coding.by_column(chosen).clamp(0, 1)
         plain = self.coding.by_column(torch.where(self.coding.level < 0, parameters, 0.0))
         return torch.where(self.coding.is_discrete, probability, plain)
+
+    def expectation(self, parameters: Tensor, weight: Tensor) -> Tensor:
+        scale = torch.exp(0.5 * self.clamp(self.logvar)).view(-1, 1, 1, 1).expand_as(parameters)
+        ends = mixture_interval(torch.special.ndtr, GAUSSIAN_REACH, parameters, scale, weight)
+        mean = mixture_mean(parameters, weight)
+        return self.coding.expectation(torch.cat([mean[None], ends]))
 
     def error(self, prediction: Tensor, x: Tensor) -> Tensor:
         value = torch.nan_to_num(x)

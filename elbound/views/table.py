@@ -62,6 +62,20 @@ class StandardView(View):
         """Every column on its scale, float64, typed ones too."""
         return ((x - self.mean) / self.scale).clamp(-MAX_DEVIATION, MAX_DEVIATION)
 
+    def inverse(self, seen: Tensor) -> Tensor:
+        """From what a model sees, `(n, d)`, to units of the data, float64 `(n, d)`; NaN stays.
+
+        A typed column's place for every other value becomes the largest of its values.
+        """
+        found = self.unscaled(seen.double())
+        if self.typed is not None:
+            found[:, self.typed.columns] = self.typed.inverse(seen)
+        return found
+
+    def unscaled(self, numbers: Tensor) -> Tensor:
+        """The inverse of `numbers` within its clip."""
+        return numbers * self.scale + self.mean
+
     def coordinates(self, x: Tensor) -> Tensor:
         """Numbers on their scale, clipped at `MAX_COORDINATE`, 0 for a gap; levels one-hot, 1 apart."""
         numbers = gaps_as_zero(self.numbers(x)).clamp(-MAX_COORDINATE, MAX_COORDINATE)
@@ -103,19 +117,28 @@ class NormalView(StandardView):
         return self
 
     def numbers(self, x: Tensor) -> Tensor:
-        numbers = super().numbers(x)
-        if self.curves is None or self.curves.knots.device != self.knots.device:
-            with torch.inference_mode(False), torch.no_grad():  # kept beyond the call
-                self.curves = Curves(self.mapped.nonzero()[:, 0], self.knots, self.quantiles)
-        if len(self.curves.columns):
-            numbers[:, self.curves.columns] = self.curves(x).T.clamp(-MAX_DEVIATION, MAX_DEVIATION)
+        numbers, curves = super().numbers(x), self._curves()
+        if len(curves.columns):
+            numbers[:, curves.columns] = curves(x).T.clamp(-MAX_DEVIATION, MAX_DEVIATION)
         return numbers
+
+    def unscaled(self, numbers: Tensor) -> Tensor:
+        found, curves = super().unscaled(numbers), self._curves()
+        if len(curves.columns):
+            found[:, curves.columns] = curves.inverse(numbers).T
+        return found
 
     def train(self, mode: bool = True) -> "NormalView":
         """Knots may be loaded between modes: what was derived from them is derived anew."""
         self.curves = None
         super().train(mode)
         return self
+
+    def _curves(self) -> "Curves":
+        if self.curves is None or self.curves.knots.device != self.knots.device:
+            with torch.inference_mode(False), torch.no_grad():  # kept beyond the call
+                self.curves = Curves(self.mapped.nonzero()[:, 0], self.knots, self.quantiles)
+        return self.curves
 
 
 class Curves:
@@ -132,16 +155,22 @@ class Curves:
         self.above = _slope(self.knots, self.quantiles, 1, self.last)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """`(columns, n)` for events `(n, d)`; NaN stays."""
-        knots, quantiles = self.knots, self.quantiles
+        """Quantiles `(columns, n)` of events `(n, d)`; NaN stays."""
+        return self._along(x, self.knots, self.quantiles, self.below, self.above)
+
+    def inverse(self, numbers: Tensor) -> Tensor:
+        """Values `(columns, n)` of numbers `(n, d)` on the scale of quantiles; NaN stays."""
+        return self._along(numbers, self.quantiles, self.knots, 1 / self.below, 1 / self.above)
+
+    def _along(self, x: Tensor, knots: Tensor, quantiles: Tensor, slope_below: Tensor, slope_above: Tensor) -> Tensor:
         cells = x[:, self.columns].T.contiguous()
         right = torch.minimum(places(knots, cells).clamp(min=1), self.last)
         x0, x1 = knots.gather(1, right - 1), knots.gather(1, right)
         z0, z1 = quantiles.gather(1, right - 1), quantiles.gather(1, right)
         inside = z0 + (z1 - z0) * (cells - x0) / (x1 - x0)
         low, high = knots[:, :1], knots[:, -1:]
-        below = quantiles[:, :1] + (cells - low) * self.below
-        above = quantiles[:, -1:] + (cells - high) * self.above
+        below = quantiles[:, :1] + (cells - low) * slope_below
+        above = quantiles[:, -1:] + (cells - high) * slope_above
         return torch.where(cells < low, below, torch.where(cells > high, above, inside))
 
 
@@ -167,6 +196,12 @@ class TypedValues(nn.Module):
         known = self.values.gather(1, place) == cells
         found = torch.where(known, place, self.count[:, None]).double()
         return found.masked_fill(torch.isnan(cells), torch.nan).T
+
+    def inverse(self, seen: Tensor) -> Tensor:
+        """Values `(n, columns)` of places among `(n, d)`; NaN stays, the place of any other value is the largest."""
+        cells = seen[:, self.columns].T
+        place = torch.minimum(torch.nan_to_num(cells).long(), self.count[:, None] - 1)
+        return self.values.gather(1, place).masked_fill(torch.isnan(cells), torch.nan).T
 
 
 def column_scales(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 
-from starlette.types import Scope
+from starlette.types import Receive, Scope
 
 from service.access.keys import ApiKey
 from service.errors import DeadlineExceeded, Unauthorized
@@ -62,3 +62,9 @@ def caller_of(scope: Scope) -> Caller:
     caller = scope[CALLER]
     assert isinstance(caller, Caller)
     return caller
+
+
+async def until_left(receive: Receive) -> None:
+    """The body has been read: what comes now is that the caller has left."""
+    while (await receive())["type"] != "http.disconnect":
+        await asyncio.sleep(0)  # a server that says the same again must not hold the event loop

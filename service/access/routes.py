@@ -11,13 +11,18 @@ from starlette.routing import BaseRoute, compile_path
 Access = Literal["open", "score", "read", "admin"]
 
 ROUTES: dict[str, Access] = {
+    "GET /": "open",
+    "GET /static/{file}": "open",
     "GET /healthz": "open",
     "GET /readyz": "open",
     "POST /score": "score",
     "GET /metrics": "read",
     "GET /models": "read",
     "GET /models/{name}": "read",
+    "GET /models/{name}/calibration": "read",
+    "GET /models/{name}/report": "read",
     "GET /models/{name}/drift": "read",
+    "GET /live": "read",
     "POST /models/{name}/activate": "admin",
     "POST /models/{name}/rollback": "admin",
     "POST /models/{name}/shadow": "admin",

@@ -16,7 +16,7 @@ from starlette.types import Receive
 from elbound.data.items import TensorItems
 from elbound.errors import ConfigError
 from elbound.scorer import Scorer
-from service.access.caller import caller_of
+from service.access.caller import caller_of, until_left
 from service.answer import Layout, answer_document
 from service.decode import JSON, decode_all, media_type_of, split_request
 from service.explaining import check_count, check_explains
@@ -207,12 +207,6 @@ def due_time(header: str | None) -> float:
             where=DEADLINE_HEADER,
         )
     return time.monotonic() + int(header) / 1000
-
-
-async def until_left(receive: Receive) -> None:
-    """The body has been read: what comes now is that the caller has left."""
-    while (await receive())["type"] != "http.disconnect":
-        await asyncio.sleep(0)  # a server that says the same again must not hold the event loop
 
 
 @lru_cache(maxsize=256)

@@ -7,7 +7,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from elbound.errors import ElboundError
-from service.access.caller import caller_of
+from service.access.caller import caller_of, until_left
 from service.decode import JSON, Budget, Upload, decode_upload
 from service.errors import on_disconnect, on_elbound_error, on_unexpected_error
 from service.routes.score import (
@@ -18,7 +18,6 @@ from service.routes.score import (
     due_time,
     encode,
     parse_query,
-    until_left,
 )
 from service.scoring import Terms
 from service.state import State

@@ -211,3 +211,32 @@ def test_grey_pixels_pay_the_cross_entropy() -> None:
     logits, x = torch.tensor([0.7, -2.0]).view(1, 1, 1, 1, 1, 2), torch.tensor([0.25, 0.5]).view(1, 1, 1, 1, 1, 2)
     expected = -torch.nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="none")
     torch.testing.assert_close(likelihood.log_prob(logits, x), expected)
+
+
+@pytest.mark.parametrize("name", NUMERIC_LIKELIHOODS)
+def test_the_interval_of_a_mixture_holds_its_central_95_percent(name: str) -> None:
+    """Against the integral of its own density; parts with weights, far apart, and one alone."""
+    likelihood = NUMERIC_LIKELIHOODS[name](3, 0.01).double()
+    mean = torch.tensor([[0.0, 1.0, 5.0], [0.2, 1.0, -5.0], [-0.3, 1.0, 20.0]], dtype=torch.float64)
+    logvar = torch.tensor([[0.0, 1.0, -2.0], [0.5, 1.0, -1.0], [-0.5, 1.0, 1.0]], dtype=torch.float64)
+    parameters = torch.cat([mean, logvar], -1).view(1, 3, 1, 6)
+    weight = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).view(1, 3, 1)
+    expected, low, high = likelihood.expectation(parameters, weight)
+    torch.testing.assert_close(expected[0], (weight[0] * mean).sum(0))
+    grid = torch.linspace(-300, 300, 200_001, dtype=torch.float64)
+    x = grid.view(1, 1, -1, 1).expand(1, 1, -1, 3)
+    density = (likelihood.log_prob(parameters, x).exp() * weight.view(1, 3, 1, 1)).sum((0, 1))
+    for j in range(3):
+        for end, share in ((low[0, j], 0.025), (high[0, j], 0.975)):
+            below = grid <= end
+            assert float(torch.trapezoid(density[below, j], grid[below])) == pytest.approx(share, abs=2e-3)
+
+
+def test_the_most_probable_level_is_expected() -> None:
+    """Of the averaged probabilities, whose winner no single part need name."""
+    weight = torch.full((1, 2, 1), 0.5)
+    logits = torch.tensor([[0.5, 0.4, 0.0], [0.0, 0.4, 0.5]]).log().clamp(min=-9).view(1, 2, 1, 3)
+    level, low, high = Categorical((2,), 0.02).expectation(logits, weight)
+    assert (level.item(), low.isnan().item(), high.isnan().item()) == (1.0, True, True)
+    level = Bernoulli(2, 0.02).expectation(torch.tensor([[2.0, 1.0], [-1.0, -2.0]]).view(1, 2, 1, 2), weight)[0]
+    assert level.tolist() == [[1.0, 0.0]]

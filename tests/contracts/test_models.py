@@ -121,6 +121,18 @@ def test_training_helps_and_the_bounds_are_in_order(case: Case) -> None:
         other = case.model(seed=1).eval()
         other.load_state_dict(model.state_dict())
         assert torch.equal(elbo(case.terms(other, x)), elbo(terms))
+        shares = terms.feature_shares
+        assert shares.shape == (2, *x.shape)
+        assert (shares[terms.x.isnan()] == 0).all()
+        torch.testing.assert_close(shares.flatten(2).sum(-1) + terms.rate, -elbo(terms), rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(terms.weight.sum((0, 1)), torch.ones(64))
+        if isinstance(case.schema, TableSchema):
+            expected, low, high = model.likelihood.expectation(terms.parameters, terms.weight)
+            assert expected.shape == x.shape
+            assert torch.isfinite(expected).all()
+            assert (low[:, :2] < high[:, :2]).all()
+            assert torch.isnan(low[:, 2:]).all()
+            assert torch.isnan(high[:, 2:]).all()
         errors = model.likelihood.error(terms.prediction, terms.x)
         assert errors.shape == terms.x.shape
         assert (errors >= 0).all()

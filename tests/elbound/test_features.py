@@ -14,9 +14,9 @@ from torch import Tensor
 from elbound.data.schema import ImageSchema
 from elbound.detector import Detector, DetectorSpec
 from elbound.errors import ConfigError, MissingExtra
+from elbound.explanation.heat import overlay
 from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.fit.image_defaults import feature_model, image_defaults, image_mode, largest_side, settle_mode
-from elbound.heatmap import overlay
 from elbound.models.patch import build_patch_vae
 from elbound.networks import features
 from elbound.networks.features import FeatureNet, deep_features, input_shape, local_features, map_shape

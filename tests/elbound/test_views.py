@@ -8,7 +8,7 @@ from scipy import stats
 from elbound.data.schema import Column, TableSchema
 from elbound.fit.defaults import bank_size, typed_values
 from elbound.views import build_view, modelled_schema
-from elbound.views.table import KNOTS, MAX_COORDINATE, MAX_DEVIATION
+from elbound.views.table import KNOTS, MAX_COORDINATE, MAX_DEVIATION, StandardView
 
 
 def numbers(d: int) -> TableSchema:
@@ -46,6 +46,16 @@ def test_the_map_goes_on_rising_beyond_what_was_seen() -> None:
     assert seen[1, 1] > seen[0, 1] > 3
     assert seen[-1, 1] == MAX_DEVIATION
     assert view.coordinates(further).abs().max() <= MAX_COORDINATE
+
+
+@pytest.mark.parametrize("name", ["standard", "normal"])
+def test_a_view_can_be_undone(name: str) -> None:
+    """Within what was seen, beyond it, and where a cell is missing."""
+    x = columns(1000)
+    view = build_view(name, numbers(3), {}).fit(x)
+    x = torch.cat([x, 3 * x[:20], torch.full((1, 3), torch.nan, dtype=torch.float64)])
+    assert isinstance(view, StandardView)
+    torch.testing.assert_close(view.inverse(view.numbers(x)), x, equal_nan=True, rtol=1e-8, atol=1e-8)
 
 
 def test_mid_ranks_with_ties_and_more_values_than_knots() -> None:

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from elbound.calibration.calibration import Calibration
+from elbound.explanation.heat import heat_maps, overlay
 from elbound.fit.detector import Fitted
-from elbound.heatmap import heat_maps, overlay
 from training.report.calibration import ALPHAS, LEAST_THIRD
 from training.report.examples import feature_errors, pixels_of, rebuilt
 from training.report.facts import (

@@ -53,7 +53,11 @@ def bearer(key: str) -> dict[str, str]:
 
 def call(server, key: str | None, method: str, path: str, **headers: str) -> httpx.Response:  # type: ignore[no-untyped-def]
     given = {"content-type": JSON, **({} if key is None else bearer(key)), **headers}
-    return server.client.request(method, path, content=ROW if method == "POST" else None, headers=given)
+    content = ROW if method == "POST" else None
+    with server.client.stream(method, path, content=content, headers=given) as response:
+        if path != "/live" or response.status_code != 200:  # it has no end
+            response.read()
+        return response
 
 
 def code_of(response: httpx.Response) -> tuple[int, str]:
