@@ -60,9 +60,11 @@ export function scoreChart({ histogram, threshold, scores = [], marked = null, l
 
 /** Scores of normals lie on a straight scale; far beyond them it grows by the logarithm, so that all is in view. */
 export function scoreScale({ edges }, far, width) {
-  const [low, high] = [edges[0], edges.at(-1)];
+  const low = edges[0];
+  const hasTail = edges.at(-1) - edges.at(-2) > 2 * (edges[1] - low);
+  const high = edges.at(hasTail ? -2 : -1);
   const span = high - low || 1;
-  const beyond = Math.log1p(Math.max(0, far - high) / span);
+  const beyond = Math.log1p(Math.max(0, Math.max(far, edges.at(-1)) - high) / span);
   const straight = beyond > 0 ? WITHIN : 0.98;
   return (score) => {
     const clean = Math.max(low, score);
@@ -83,7 +85,7 @@ export function pValueChart({ edges, counts }, label) {
     const total = counts.reduce((sum, n) => sum + n, 0);
     const densities = counts.map((n, i) => (total ? n / total / (edges[i + 1] - edges[i]) : 0));
     const top = Math.max(2, ...densities);
-    const y = (density) => base - (density / top) * (base - 12);
+    const y = (density) => base - (density / top) * (base - 20);
     return {
       height,
       parts: [
@@ -93,7 +95,7 @@ export function pValueChart({ edges, counts }, label) {
         })),
         s("line", { class: "axis", x1: 0, x2: width, y1: base + 0.5, y2: base + 0.5 }),
         s("line", { class: "expected", x1: 0, x2: width, y1: y(1), y2: y(1) }),
-        s("text", { class: "tick end", x: width, y: y(1) - 5 }, "expected of normals"),
+        s("text", { class: "tick mark end", x: width, y: 11 }, "line: normals"),
         s("text", { class: "tick", x: 0, y: base + 17 }, "0, odd"),
         s("text", { class: "tick end", x: width, y: base + 17 }, "p-value 1, ordinary"),
       ],
@@ -120,7 +122,7 @@ export function timeChart(steps, { label, first, last }) {
           bar("odd", i * step + 0.5, base - tall(normal) - tall(anomaly), step - 1, tall(anomaly)),
         ]),
         s("line", { class: "axis", x1: 0, x2: width, y1: base + 0.5, y2: base + 0.5 }),
-        s("text", { class: "tick", x: 0, y: 12 }, number(top)),
+        s("text", { class: "tick", x: 0, y: 12 }, `${number(top)} a second`),
         s("text", { class: "tick", x: 0, y: base + 17 }, first),
         s("text", { class: "tick end", x: width, y: base + 17 }, last),
       ],
@@ -157,9 +159,14 @@ export function severityBar(severity, isAnomaly) {
   return bar;
 }
 
+/** By area, since the last bin of a long tail is wide. */
 function bars({ edges, counts }, x, base, tall, name) {
-  const top = Math.max(1, ...counts);
-  return counts.map((n, i) => bar(name, x(edges[i]), base - (n / top) * tall, x(edges[i + 1]) - x(edges[i]) - 0.6, (n / top) * tall));
+  const densities = counts.map((n, i) => n / (edges[i + 1] - edges[i] || 1));
+  const top = Math.max(1e-300, ...densities);
+  return densities.map((density, i) => {
+    const height = density && Math.max(2, (density / top) * tall);
+    return bar(name, x(edges[i]), base - height, x(edges[i + 1]) - x(edges[i]) - 0.6, height);
+  });
 }
 
 /** The page's items by place on the chart, anomalies nearest to the line. */

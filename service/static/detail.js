@@ -124,6 +124,7 @@ async function explain(item, signal) {
       ...(fired ? (isImage ? imageFired : rowFired)(fired, answer.fired) : []),
     ];
   });
+  if (!signal.aborted) place.querySelector(".side")?.append(byId("nearest")); // beside the image
 }
 
 /** Moving the slider asks the server nothing: for an item that it makes an anomaly there is a button. */

@@ -10,6 +10,11 @@ export function number(value) {
   return size !== 0 && (size >= 1e7 || size < 1e-4) ? value.toExponential(2) : PLAIN.format(value).replace("-", "−");
 }
 
+/** A number at a glance. */
+export function short(value) {
+  return number(Number(value.toPrecision(2)));
+}
+
 /** @param {number} value */
 export function count(value) {
   return COUNT.format(value);
@@ -22,7 +27,7 @@ export function items(n, word = "item") {
 
 /** A rate as a percentage, as exact as it is small. */
 export function percent(rate) {
-  return `${PLAIN.format(rate * 100)} %`;
+  return `${number(Number((rate * 100).toPrecision(3)))} %`;
 }
 
 /** A rate in the words of an operator: `1 in 200`. */

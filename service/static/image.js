@@ -10,7 +10,7 @@ export function imageExplanation(found) {
   return [
     h("h3", {}, "Where it is odd"),
     h("div", { class: "pictures" }, stage(found),
-      found.reconstruction && picture(found.reconstruction, "as the model would draw it", found)),
+      h("div", { class: "side" }, found.reconstruction && picture(found.reconstruction, "as the model would draw it", found))),
     regionList(found),
   ];
 }
@@ -33,7 +33,7 @@ export function imageNearest(found) {
   return [
     h("h3", {}, "What would be normal"),
     nearestWords(found),
-    h("div", { class: "pictures small" }, picture(found.image, share, {})),
+    picture(found.image, share, {}),
   ];
 }
 

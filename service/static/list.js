@@ -2,7 +2,7 @@
 
 import { severityBar } from "./charts.js";
 import { byId, h, s, setText, throttle } from "./dom.js";
-import { count, number } from "./format.js";
+import { count, short } from "./format.js";
 import { all, kindOf, select, selectedItem, tally, verdictOf, view } from "./items.js";
 import { on, tell } from "./state.js";
 import { retry } from "./upload.js";
@@ -106,8 +106,8 @@ function update(element, item) {
   element.querySelector(".again")?.remove();
   const says = button.querySelector(".item-say");
   if (verdict) {
-    const severity = verdict.severity === null ? "" : `, severity ${number(verdict.severity)}`;
-    setText(says, `${WORDS[kind]}, p ${number(verdict.pValue)}${severity}`);
+    const severity = verdict.severity === null ? "" : `, severity ${short(verdict.severity)}`;
+    setText(says, `${WORDS[kind]}, p ${short(verdict.pValue)}${severity}`);
     button.append(severityBar(verdict.severity, verdict.isAnomaly));
   } else {
     setText(says, item.error?.message ?? (item.state === "sending" ? "Being scored" : WORDS.waiting));

@@ -1,10 +1,11 @@
 /** What the server does at this moment, from a stream that is read while this view is open. */
 
+import { hasKey } from "./api.js";
 import { pValueChart, timeChart } from "./charts.js";
 import { byId, h, setText } from "./dom.js";
 import { count, items, number, percent } from "./format.js";
 import { add, latencyOf, pValuesOf, perStep, perMinute, reset } from "./history.js";
-import { on, state } from "./state.js";
+import { on, state, tell } from "./state.js";
 import { records } from "./stream.js";
 
 const PAUSES_S = [0.5, 1, 2, 4, 8];
@@ -25,11 +26,12 @@ async function follow() {
   following = new AbortController();
   const { signal } = following;
   lay();
-  for (let attempt = 0; !signal.aborted; attempt += 1) {
+  let breaks = 0;
+  while (!signal.aborted) {
     try {
       for await (const record of records("/live", signal)) {
-        if (!attempt || byId("live-state").dataset.is !== "on") say("on", "Live");
-        attempt = 0;
+        breaks = 0;
+        say("on", "Connected");
         add(record);
         draw();
       }
@@ -37,9 +39,11 @@ async function follow() {
       if (signal.aborted) return;
       if (error.status === 401 || error.status === 403) {
         say("off", `${error.message}.`);
+        if (error.status === 401) tell("locked", { message: error.message, hadKey: hasKey() });
         return;
       }
-      const seconds = PAUSES_S[Math.min(attempt, PAUSES_S.length - 1)];
+      const seconds = PAUSES_S[Math.min(breaks, PAUSES_S.length - 1)];
+      breaks += 1;
       say("off", `${error.message}; connecting again in ${number(seconds)} s`);
       await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
       reset();

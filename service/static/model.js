@@ -31,7 +31,7 @@ async function load() {
     panel.replaceChildren(
       h("h1", {}, facts.name),
       h("p", { class: "hint" }, `version ${facts.version}, made ${moment(facts.created)}`),
-      h("div", { class: "cards" }, factsCard(facts), calibrationCard(facts), driftCard(drift), storeCard(facts), shadowCard(facts)),
+      h("div", { class: "cards flowing" }, factsCard(facts), calibrationCard(facts), driftCard(drift), storeCard(facts), shadowCard(facts)),
       h("section", { class: "card", "aria-labelledby": "report-title" }, h("h2", { id: "report-title" }, "Training report"), h("div", { id: "report" })),
     );
     await showReport(path, signal);
@@ -69,7 +69,7 @@ function factsCard({ item, device, engine, training, detector, software }) {
     ["Scores", what],
     ["Models", views],
     ["Runs on", `${device}, ${engine.name}`],
-    ...Object.entries(training).filter(([, value]) => ["string", "number"].includes(typeof value)).map(([name, value]) => [named(name), typeof value === "number" ? number(value) : value]),
+    ...Object.entries(training).filter(([name, value]) => name !== "fingerprint" && ["string", "number"].includes(typeof value)).map(([name, value]) => [named(name), typeof value === "number" ? number(value) : value]),
     ["Made with", Object.entries(software).map((pair) => pair.join(" ")).join(", ")],
   ]), isImage ? "" : columnTable(item));
 }
@@ -122,7 +122,7 @@ function driftCard(drift) {
     h("div", { class: "meter", role: "img", "aria-label": `evidence ${number(drift.max_log_martingale)} of ${number(drift.log_threshold)} nats` }, fill),
     list([
       ["Evidence", `${number(drift.log_martingale)} nats now, at most ${number(drift.max_log_martingale)}; an alarm at ${number(drift.log_threshold)}`],
-      ["Of", `${items(drift.scores, "score")} since ${moment(drift.since)}`],
+      ["Seen", `${items(drift.scores, "score")} since ${moment(drift.since)}`],
       ["Kept", drift.kept ? "over restarts" : "until the server stops"],
       ["Lost", drift.lost],
     ]),

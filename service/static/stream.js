@@ -1,6 +1,6 @@
 /** Records of a response that never ends, read as they come; the key goes in a header, as with every request. */
 
-import { Unreachable, request } from "./api.js";
+import { ApiError, Unreachable, request } from "./api.js";
 
 /**
  * The objects of an NDJSON response, one after the other. Raises what `request` raises, and Unreachable at its end.
@@ -17,10 +17,14 @@ export async function* records(path, signal) {
       if (done) throw new Unreachable();
       const lines = (rest + value).split("\n");
       rest = lines.pop();
-      for (const line of lines) if (line) yield JSON.parse(line);
+      for (const line of lines.filter(Boolean)) {
+        const record = JSON.parse(line);
+        if (record.error) throw new ApiError(401, record.error); // the key was revoked meanwhile
+        yield record;
+      }
     }
   } catch (error) {
-    if (signal.aborted || error instanceof Unreachable) throw error;
+    if (signal.aborted || error instanceof Unreachable || error instanceof ApiError) throw error;
     throw new Unreachable();
   }
 }

@@ -1,0 +1,92 @@
+"""Many items, and servers that go away."""
+
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.browser.hands import csv_rows, drop, parts, paste
+from tests.forked import Forked
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
+MANY = 1_000
+WATCH_GAPS = """() => {
+  window.gap = 0;
+  let last = performance.now();
+  const tick = () => {
+    const now = performance.now();
+    window.gap = Math.max(window.gap, now - last);
+    last = now;
+    setTimeout(tick, 0);
+  };
+  tick();
+}"""
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("many") / "thousand"
+    root.mkdir()
+    for i, content in enumerate(parts(MANY, odd=20)):
+        (root / f"{i:04}.png").write_bytes(content)
+    return root
+
+
+def test_a_thousand_images_show_their_progress_while_the_page_answers(page, images, many: Path, picture) -> None:
+    page.goto(images.url)
+    page.wait_for_function("document.getElementById('alpha').max > 0")
+    page.evaluate(WATCH_GAPS)
+    start = time.perf_counter()
+    drop(page, many)
+    page.wait_for_function("document.querySelector('progress').value > 20")
+    assert 0 < page.locator("progress").evaluate("bar => bar.value / bar.max") < 1
+    page.click("#filter-anomaly")
+    picture(page, "analyse-progress", whole=False)
+    expect(page.locator("#progress-text")).to_contain_text("1,000 items: ", timeout=30_000)
+    took, gap = time.perf_counter() - start, page.evaluate("window.gap")
+    print(f"{MANY} images in {took:.1f} s, longest gap of the main thread {gap:.0f} ms")
+    assert gap < 500
+    assert page.locator("#items img").count() <= 60
+    assert page.watch.scored >= MANY / 24
+
+
+def test_a_server_that_restarts_is_waited_for(page, start, table_bundle: Path, refusals, tmp_path: Path) -> None:
+    server = start(table_bundle)
+    port = httpx.URL(server.url).port
+    page.goto(server.url)
+    page.wait_for_function("document.getElementById('alpha').max > 0")
+    server.process.kill()
+    server.process.wait(10)
+    paste(page, csv_rows(600))
+    expect(page.locator("#hindrance")).to_contain_text("the server does not answer; trying again in")
+    again = Forked("serve", table_bundle, "--port", port, stdout=tmp_path / "log")
+    try:
+        expect(page.locator("#progress-text")).to_contain_text("602 items: ", timeout=20_000)
+        expect(page.locator("#hindrance")).to_be_hidden()
+    finally:
+        again.kill()
+        again.wait(10)
+    page.click("#tab-live")
+    expect(page.locator("#live-state")).to_contain_text("connecting again in")
+
+
+def test_a_server_that_stays_away_leaves_items_to_send_again(page, tables, refusals) -> None:
+    page.clock.install()
+    page.goto(tables.url)
+    page.wait_for_function("document.getElementById('alpha').max > 0")
+    page.route("**/score?*", lambda route: route.abort())
+    paste(page, csv_rows(2))
+    page.clock.run_for(30_000)
+    for _ in range(8):
+        page.clock.run_for(6_000)
+    expect(page.locator(".item-say").first).to_have_text("the server does not answer")
+    expect(page.locator(".again")).to_have_count(4)
+    page.unroute("**/score?*")
+    page.locator(".again").first.click()
+    page.clock.run_for(1_000)
+    expect(page.locator(".again")).to_have_count(3)
+    page.clock.run_for(1_000)
+    page.click("#retry-all")
+    page.clock.run_for(2_000)
+    expect(page.locator("#progress-text")).to_contain_text("4 items: ")
+    expect(page.locator(".again")).to_have_count(0)
