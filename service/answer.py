@@ -1,14 +1,13 @@
 """Scored items as the document of an answer."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from elbound.calibration.calibration import POOLED
 from elbound.scorer import Scorer
-from service.explaining import draw_heat
 from service.scoring import Answer, Terms, item_error
 
 Layout = Literal["items", "columns"]
@@ -30,6 +29,8 @@ def answer_document(answer: Answer, layout: Layout) -> dict[str, object]:
             "discoveries": int(answer.discoveries.is_discovery.sum()),
             "least_discoveries": answer.discoveries.least,
         }
+    if answer.explained is not None and answer.explained.wanted.counterfactual:
+        document["counterfactuals"] = answer.explained.searches(int(answer.is_anomaly.sum()))
     if answer.scorer.calibration.item_groups is not None:
         used = np.unique(answer.scored.group).tolist()
         document["groups"] = groups_document(answer.scorer, answer.terms, used)
@@ -125,27 +126,23 @@ def _columns(answer: Answer, start: int) -> dict[str, object]:
     """One list a field, as long as the upload; null where an item has an error."""
     items, scored, decisions = answer.items, answer.scored, answer.decisions
 
-    def spread(values: list[object]) -> list[object]:
+    def spread(values: list[Any]) -> list[Any]:
         if len(values) == items.n:
             return values
-        whole: list[object] = [None] * items.n
+        whole: list[Any] = [None] * items.n
         for place, value in zip(items.index.tolist(), values, strict=True):
             whole[place] = value
         return whole
 
-    is_anomaly = answer.is_anomaly.tolist()
-    loudest: list[str] = []
-    if answer.heat is not None or any(is_anomaly):
-        loudest = answer.scorer.calibration.rule.fired(scored.scores)
     severity = [None if value != value else value for value in decisions.severity.tolist()]
     columns: dict[str, object] = {
         "index": list(range(start, start + items.n)),
         "name": [None] * items.n if items.names is None else list(items.names),
-        "is_anomaly": spread(is_anomaly),
+        "is_anomaly": spread(answer.is_anomaly.tolist()),
         "p_value": spread(scored.p_value.tolist()),
         "severity": spread(severity),
         "score": spread(scored.score.tolist()),
-        "fired": spread([name if odd else None for name, odd in zip(loudest or is_anomaly, is_anomaly, strict=True)]),
+        "fired": spread(answer.fired),
         "scores": {
             name: {"value": spread(values.tolist()), "p_value": spread(scored.p_values[name].tolist())}
             for name, values in scored.scores.items()
@@ -159,11 +156,9 @@ def _columns(answer: Answer, start: int) -> dict[str, object]:
     groups = answer.scorer.calibration.item_groups
     if groups is not None:
         columns["group"] = spread([None if i == POOLED else groups.names[i] for i in scored.group.tolist()])
-    if answer.heat is not None:
-        pictures = draw_heat(answer.scorer, items.x, answer.heat)
-        columns["explanation"] = spread(
-            [{"score": name, "heatmap": picture} for name, picture in zip(loudest, pictures, strict=True)]
-        )
+    if answer.explained is not None:
+        told = answer.explained.columns(answer.scorer, len(scored))
+        columns |= {name: spread(documents) for name, documents in told.items()}
     return columns
 
 

@@ -3,13 +3,15 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from service.explained_schemas import (
+    Answer,
+    Counterfactual,
+    FiredExplanation,
+    ImageExplanation,
+    RowExplanation,
+    Searches,
+)
 from service.store.schemas import RefusedVersion, ShadowAnswer, StoreAnswer
-
-
-class Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
 
 class ErrorFacts(Answer):
@@ -75,13 +77,6 @@ class Groups(Answer):
     used: dict[str, GroupThreshold]
 
 
-class Explanation(Answer):
-    """`explain=true`: the score that decided, and a PNG in base64 of the image under its heat map."""
-
-    score: str
-    heatmap: str
-
-
 class Item(Answer):
     """One item: either an error or a verdict. `fired` names the score that made it an anomaly.
 
@@ -102,7 +97,9 @@ class Item(Answer):
     at_alpha: bool | None = None
     at_fdr: bool | None = None
     group: str | None = None
-    explanation: Explanation | None = None
+    explanation: RowExplanation | ImageExplanation | None = None
+    fired_explanation: FiredExplanation | None = None
+    counterfactual: Counterfactual | None = None
 
 
 class ErrorAnswer(Answer):
@@ -133,7 +130,9 @@ class Columns(Answer):
     at_alpha: list[bool | None] | None = None
     at_fdr: list[bool | None] | None = None
     group: list[str | None] | None = None
-    explanation: list[Explanation | None] | None = None
+    explanation: list[RowExplanation | None] | list[ImageExplanation | None] | None = None
+    fired_explanation: list[FiredExplanation | None] | None = None
+    counterfactual: list[Counterfactual | None] | None = None
 
 
 class Summary(Answer):
@@ -162,6 +161,7 @@ class ScoreAnswer(Answer):
     groups: Groups | None = None
     verdict: VerdictThreshold
     scores: dict[str, ScoreThreshold]
+    counterfactuals: Searches | None = None
     items: list[Item] | None = None
     columns: Columns | None = None
     summary: Summary

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from elbound.errors import ConfigError
 from elbound.scorer import Scorer
 from service.batcher import Batcher
 from service.errors import NoItemScored
-from service.explaining import heat_of_items
 from service.jobs import Lane, Left
+
+if TYPE_CHECKING:
+    from service.explaining import Explained
 
 INTERACTIVE_ROWS = 256
 """Uploads up to this size wait in the interactive lane."""
@@ -61,13 +64,13 @@ class Terms:
 
 @dataclass(frozen=True)
 class Answer:
-    """Scored items of one upload, ready to be written; with their heat maps where asked for."""
+    """Scored items of one upload, ready to be written; explained where asked for."""
 
     scorer: Scorer
     items: TensorItems
     scored: ScoredItems
     terms: Terms
-    heat: np.ndarray | None = None
+    explained: "Explained | None" = None
 
     @cached_property
     def decisions(self) -> Decisions:
@@ -85,6 +88,15 @@ class Answer:
         """The decision that counts, `(m,)`."""
         return self.decisions.is_anomaly if self.discoveries is None else self.discoveries.is_discovery
 
+    @cached_property
+    def fired(self) -> list[str | None]:
+        """The name of the score that decided for each anomaly, None for normal items."""
+        is_anomaly = self.is_anomaly.tolist()
+        if not any(is_anomaly):
+            return [None] * len(is_anomaly)
+        loudest = self.scorer.calibration.rule.fired(self.scored.scores)
+        return [name if odd else None for name, odd in zip(loudest, is_anomaly, strict=True)]
+
     @property
     def own_decisions(self) -> Decisions:
         """At the bundle's own alpha and guarantee."""
@@ -100,10 +112,9 @@ async def score_items(
     *,
     terms: Terms,
     deadline: float,
-    explain: bool = False,
     left: Left | None = None,
 ) -> Answer:
-    """Score through the queue, large uploads slice by slice so that nobody waits behind all of one; explain if asked.
+    """Score through the queue, large uploads slice by slice so that nobody waits behind all of one.
 
     `deadline` is on the monotonic clock; `left` ends when the caller has left. Raises Overloaded, DeadlineExceeded,
     CallerLeft, NoItemScored.
@@ -118,9 +129,8 @@ async def score_items(
         part = items.x[start : start + rows]
         parts.append(await batcher.submit(run, part, lane=lane, deadline=deadline, batch_rows=rows, left=left))
         start += rows
-    heat = await heat_of_items(scorer, items.x, batcher, deadline=deadline) if explain else None
     scored = scorer.within_groups(ScoredItems.concatenate(parts), items)
-    return Answer(scorer, items, scored, terms, heat)
+    return Answer(scorer, items, scored, terms)
 
 
 def check_groups(scorer: Scorer) -> None:

@@ -94,7 +94,13 @@ class Settings:
     max_files: int = _setting(10_000, "Most files in a zip or a multipart form.", low=1)
     max_pixels: int = _setting(64_000_000, "Most pixels in one image, before it is resized.", low=1)
     max_total_pixels: int = _setting(1_000_000_000, "Most pixels in all images of one upload together.", low=1)
-    max_explained_items: int = _setting(64, "Most items that one upload with explain=true may hold.", low=1)
+    max_explained_items: int = _setting(64, "Most items of an upload with explain=true or counterfactual=true.", low=1)
+    max_counterfactual_items: int = _setting(
+        8, "Most anomalies of one upload whose nearest normal is looked for, the oddest first.", low=1
+    )
+    nearest_items: int = _setting(
+        2, "Training items that the explanation of a neighbour score shows; 0 shows none of them.", low=0
+    )
     max_queue_rows: int = _setting(200_000, "Items that may wait for the device; beyond, 503.", low=1)
     max_queue_bytes: int = _setting(1 << 30, "Bytes of items that may wait for the device; beyond, 503.", low=1)
     batch_rows: int = _setting(4_096, "Most items that the device takes at once.", low=1)

@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from service.schemas import Answer, Histogram, ModelName
+from service.explained_schemas import Answer
+from service.schemas import Histogram, ModelName
 
 
 class AlphaScale(Answer):

@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from elbound.errors import ConfigError, DataError
-from elbound.explanation.heat import heat_maps, overlay
+from elbound.explanation.heat import heat_maps
+from elbound.explanation.pictures import overlay
 from elbound.scorer import Scorer
 
 IMAGES_AT_ONCE = 64

@@ -1,7 +1,7 @@
 """Scores: numbers that are larger for more anomalous items."""
 
 from elbound.scores.appearance import CoarseNeighbours, Dissimilarity, ErrorTop
-from elbound.scores.base import Observed, Score, for_nets
+from elbound.scores.base import Nearest, Observed, Reasons, Score, for_nets
 from elbound.scores.complexity import BeyondCode, CodeLength
 from elbound.scores.density import KL, NegativeELBO, NegativeIWAE, Reconstruction
 from elbound.scores.latent import LatentMahalanobis, LatentNeighbours
@@ -25,4 +25,4 @@ SCORES: dict[str, type[Score]] = {
     )
 }
 
-__all__ = ["SCORES", "Observed", "Score", "for_nets"]
+__all__ = ["SCORES", "Nearest", "Observed", "Reasons", "Score", "for_nets"]

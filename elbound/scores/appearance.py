@@ -10,8 +10,8 @@ from torch.nn import functional
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.errors import ConfigError
 from elbound.models.base import Model, ModelSpec
-from elbound.scores.base import Observed, Score
-from elbound.scores.neighbours import nearest_distances
+from elbound.scores.base import Nearest, Observed, Reasons, Score
+from elbound.scores.neighbours import Bank, nearest_distances
 from elbound.views import PixelView
 
 TOP_SHARE = 0.01
@@ -50,6 +50,9 @@ class ErrorTop(Score):
         flat = error_map(model, observed).flatten(1)
         return flat.topk(max(1, round(TOP_SHARE * flat.shape[1])), 1).values.mean(1)
 
+    def reasons(self, model: Model, observed: Observed) -> Reasons:
+        return Reasons(places=error_map(model, observed))
+
 
 class Dissimilarity(Score):
     """1 - SSIM of the image and its reconstruction, from 0 (the same) to 2.
@@ -72,10 +75,15 @@ class Dissimilarity(Score):
         self.window = side - 1 + side % 2
 
     def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
+        return 1 - self._similarity(observed).mean((1, 2, 3))
+
+    def reasons(self, model: Model, observed: Observed) -> Reasons:  # noqa: ARG002 - the contract
+        return Reasons(places=1 - self._similarity(observed).mean(1))
+
+    def _similarity(self, observed: Observed) -> Tensor:
         assert isinstance(observed.view, PixelView)
         size = self.range / observed.view.scale  # L in units of the view, (channels, 1, 1)
-        seen, predicted = observed.seen, observed.terms.prediction.mean(0)
-        return 1 - structural_similarity(seen, predicted, size, self.window).mean((1, 2, 3))
+        return structural_similarity(observed.seen, observed.terms.prediction.mean(0), size, self.window)
 
 
 def structural_similarity(x: Tensor, y: Tensor, size: Tensor, window: int) -> Tensor:
@@ -110,7 +118,8 @@ class CoarseNeighbours(Score):
             raise ConfigError(f"{self.name} compares images", where="scores")
         self.square = -(-max(schema.height, schema.width) // COARSE_SIDE)
         height, width = (-(-side // self.square) for side in (schema.height, schema.width))
-        self.register_buffer("images", torch.zeros(spec.bank, schema.channels * height * width))
+        self.shape = (schema.channels, height, width)
+        self.register_buffer("images", torch.zeros(spec.bank, math.prod(self.shape)))
 
     def fit(self, model: Model, bank: Sequence[Observed]) -> None:  # noqa: ARG002 - the contract
         self.images.copy_(torch.cat([self._coarse(observed) for observed in bank]))
@@ -118,6 +127,12 @@ class CoarseNeighbours(Score):
     def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
         distances = nearest_distances(self._coarse(observed), self.images, NEAREST)
         return distances.mean(1) / math.sqrt(self.images.shape[1])
+
+    def nearest(self, model: Model, observed: Observed, k: int) -> Nearest | None:  # noqa: ARG002 - the contract
+        distances, index = Bank(self.images).search(self._coarse(observed), k)
+        grey = observed.view.inverse(self.images[index.flatten()].unflatten(1, self.shape))
+        distances = distances / math.sqrt(self.images.shape[1])
+        return None if grey is None else Nearest(distances, grey.unflatten(0, index.shape))
 
     def _coarse(self, observed: Observed) -> Tensor:
         return functional.avg_pool2d(observed.seen, self.square, ceil_mode=True).flatten(1)

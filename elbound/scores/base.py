@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -45,6 +45,28 @@ class Observed:
         return code_length(self.x)
 
 
+class Reasons(NamedTuple):
+    """Why a score is high, as far as it can tell.
+
+    `features` `(n, *event)` add up to the score, with `latent` `(n,)` where there is one; `places` `(n, height, width)`
+    is a map in the score's own unit.
+    """
+
+    features: Tensor | None = None
+    latent: Tensor | None = None
+    places: Tensor | None = None
+
+
+class Nearest(NamedTuple):
+    """The training items that items were found to be nearest to, the first the nearest of all.
+
+    `distances` `(n, k)` are in the score's unit, `events` `(n, k, *event)` in units of the data; images may be smaller.
+    """
+
+    distances: Tensor
+    events: Tensor
+
+
 def for_nets(seen: Tensor, nets: int) -> Tensor:
     """What every net sees, `(n, *event)` to `(nets, n, *event)`, without a copy."""
     return seen[None] if nets == 1 else seen.expand(nets, *seen.shape)
@@ -74,3 +96,11 @@ class Score(nn.Module):
 
     def forward(self, model: Model, observed: Observed) -> Tensor:
         raise NotImplementedError
+
+    def reasons(self, model: Model, observed: Observed) -> Reasons:  # noqa: ARG002 - the contract
+        """Which features or places make the score; empty where it cannot tell."""
+        return Reasons()
+
+    def nearest(self, model: Model, observed: Observed, k: int) -> Nearest | None:  # noqa: ARG002 - the contract
+        """The `k` nearest training items, for a score that knows what they looked like; else None."""
+        return None

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from elbound.bounds import iwae
 from elbound.models.base import Model
-from elbound.scores.base import Observed, Score, over_nets
+from elbound.scores.base import Observed, Reasons, Score, over_nets
 
 
 class NegativeELBO(Score):
@@ -16,6 +16,9 @@ class NegativeELBO(Score):
     def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
         return over_nets(observed.terms.negative_elbo)
 
+    def reasons(self, model: Model, observed: Observed) -> Reasons:  # noqa: ARG002 - the contract
+        return Reasons(observed.terms.feature_shares.mean(0), over_nets(observed.terms.rate))
+
 
 class Reconstruction(Score):
     """-E_q[log p(x|z)] in nats: how badly the item is explained by its own latent."""
@@ -25,6 +28,9 @@ class Reconstruction(Score):
 
     def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
         return over_nets(observed.terms.reconstruction)
+
+    def reasons(self, model: Model, observed: Observed) -> Reasons:  # noqa: ARG002 - the contract
+        return Reasons(observed.terms.feature_shares.mean(0))
 
 
 class KL(Score):

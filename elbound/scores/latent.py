@@ -7,8 +7,10 @@ from torch import Tensor
 
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.models.base import Model, ModelSpec
-from elbound.scores.base import Observed, Score
-from elbound.scores.neighbours import nearest_distances
+from elbound.scores.base import Nearest, Observed, Score
+from elbound.scores.neighbours import Bank, nearest_distances
+from elbound.views import View
+from elbound.views.table import StandardView
 
 NEAREST = 5
 SHRINKAGE = 1e-3
@@ -41,6 +43,16 @@ class LatentNeighbours(Score):
     def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
         return nearest_distances(codes(observed), self.codes, NEAREST).mean(1)
 
+    def nearest(self, model: Model, observed: Observed, k: int) -> Nearest | None:
+        """What the model decodes the nearest codes to: the training items themselves are not kept."""
+        if observed.posterior.logits is not None:
+            return None  # a code without its category is no item
+        distances, index = Bank(self.codes).search(codes(observed), k)
+        nets = len(observed.posterior.mu)
+        z = self.codes[index.flatten()].unflatten(1, (nets, -1)).transpose(0, 1)[:, None]
+        events = _decoded(model, observed.view, z)
+        return None if events is None else Nearest(distances, events.unflatten(0, index.shape))
+
 
 class LatentMahalanobis(Score):
     """[(mu - m)^T C^-1 (mu - m)]^(1/2) with mean m and covariance C of the bank's codes.
@@ -68,6 +80,15 @@ class LatentMahalanobis(Score):
 
     def forward(self, model: Model, observed: Observed) -> Tensor:  # noqa: ARG002 - the contract
         return ((codes(observed) - self.mean) @ self.whitening).square().sum(1).sqrt()
+
+
+def _decoded(model: Model, view: View, z: Tensor) -> Tensor | None:
+    """What the model expects at the codes `(nets, 1, m, latent)`, `(m, *event)` in units of the data."""
+    parameters = model.decode(z)
+    if isinstance(view, StandardView):
+        weight = z.new_full(z.shape[:3], 1 / len(z))
+        return view.inverse(model.likelihood.expectation(parameters, weight)[0])
+    return view.inverse(model.likelihood.prediction(parameters, parameters).mean((0, 1)))
 
 
 def whitening_of(points: Tensor, shrinkage: float) -> tuple[Tensor, Tensor]:

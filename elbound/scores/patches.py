@@ -10,7 +10,7 @@ from elbound.data.schema import ImageSchema, TableSchema
 from elbound.errors import ConfigError
 from elbound.models.base import Model, ModelSpec
 from elbound.networks.features import DEEP_CHANNELS, deep_features, local_features, map_channels, map_shape
-from elbound.scores.base import Observed, Score
+from elbound.scores.base import Observed, Reasons, Score
 from elbound.scores.latent import whitening_of
 from elbound.scores.neighbours import nearest_distances
 
@@ -39,6 +39,9 @@ class PatchScore(Score):
     def forward(self, model: Model, observed: Observed) -> Tensor:
         flat = self.patch_map(model, observed).flatten(1)
         return flat.topk(max(1, round(TOP_SHARE * flat.shape[1])), 1).values.mean(1)
+
+    def reasons(self, model: Model, observed: Observed) -> Reasons:
+        return Reasons(places=self.patch_map(model, observed))
 
     def patch_map(self, model: Model, observed: Observed) -> Tensor:
         """Each place and its neighbours, `(n, height, width)`: the mean over 3 x 3 places, fewer at the border."""

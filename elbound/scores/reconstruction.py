@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from elbound.models.base import Model
-from elbound.scores.base import Observed, Score, over_nets
+from elbound.scores.base import Observed, Reasons, Score, over_nets
 
 
 class ReconstructionError(Score):
@@ -22,3 +22,9 @@ class ReconstructionError(Score):
         errors = model.likelihood.error(terms.prediction, terms.x).sum(features)
         cells = (~terms.x.isnan()).sum(features).clamp(min=1)
         return over_nets(errors / cells)
+
+    def reasons(self, model: Model, observed: Observed) -> Reasons:
+        terms = observed.terms
+        errors = model.likelihood.error(terms.prediction, terms.x).mean(0)
+        cells = (~observed.seen.isnan()).flatten(1).sum(1).clamp(min=1)
+        return Reasons(errors / cells.view(-1, *(1,) * (errors.ndim - 1)))

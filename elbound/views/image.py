@@ -33,6 +33,10 @@ class PixelView(View):
     def forward(self, x: Tensor) -> Tensor:
         return (x.float() - self.mean) / self.scale
 
+    def inverse(self, seen: Tensor) -> Tensor:
+        """From what a model sees to grey levels, not rounded; both `(n, *event)`."""
+        return seen * self.scale + self.mean
+
 
 class FeatureView(View):
     """Flat features of patches and of the whole image, `(n, features)`; see `FrozenFeatures`."""
@@ -68,3 +72,8 @@ class UnitView(View):
     def forward(self, x: Tensor) -> Tensor:
         share: Tensor = x.float() / self.largest
         return share
+
+    def inverse(self, seen: Tensor) -> Tensor:
+        """From what a model sees to grey levels, not rounded; both `(n, *event)`."""
+        grey: Tensor = seen * self.largest
+        return grey

@@ -84,6 +84,19 @@ class StandardView(View):
         hot = (x[:, self.hot_column] == self.hot_level) * math.sqrt(0.5)
         return torch.cat([numbers[:, self.plain], hot], 1).float()
 
+    def by_feature(self, values: Tensor) -> Tensor:
+        columns = torch.cat([torch.tensor(self.plain, device=values.device), self.hot_column])
+        return values.new_zeros(len(values), len(self.numeric)).index_add(1, columns, values)
+
+    def at_coordinates(self, points: Tensor) -> Tensor:
+        """Rows `(n, d)` in units of the data: a gap is the mean, False or the level `other`, as it is among points."""
+        plain, hot = points.double().split([len(self.plain), len(self.hot_level)], 1)
+        numbers = plain.new_zeros(len(points), len(self.numeric))
+        numbers[:, self.plain] = plain
+        found = self.unscaled(numbers)
+        other = torch.bincount(self.hot_column, minlength=len(self.numeric)).double()
+        return (found + other).index_add(1, self.hot_column, (hot > 0) * (self.hot_level - other[self.hot_column]))
+
 
 class NormalView(StandardView):
     """As `StandardView`, but a heavy-tailed or skewed column goes through its own distribution to a normal one.

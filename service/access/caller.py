@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from service.access.keys import ApiKey
@@ -13,6 +16,7 @@ CALLER = "elbound.caller"
 """Where the scope of an admitted request has its caller."""
 FIRST_ROW = 1
 """Charged at the door, so that a body that cannot be read is not free."""
+T = TypeVar("T")
 WAIT_S = 1.0
 """A stream that is slowed down looks again so often: its quota may have been changed."""
 
@@ -68,3 +72,16 @@ async def until_left(receive: Receive) -> None:
     """The body has been read: what comes now is that the caller has left."""
     while (await receive())["type"] != "http.disconnect":
         await asyncio.sleep(0)  # a server that says the same again must not hold the event loop
+
+
+async def unless_left(waiting: Coroutine[Any, Any, T], receiving: "asyncio.Future[None]") -> T:
+    """What `waiting` comes to. Raises ClientDisconnect where `receiving` ends first: the caller has left."""
+    task: asyncio.Future[T] = asyncio.ensure_future(waiting)
+    both: list[asyncio.Future[Any]] = [task, receiving]
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnect
+    finally:
+        task.cancel()

@@ -10,15 +10,8 @@ from elbound.errors import ElboundError
 from service.access.caller import caller_of, until_left
 from service.decode import JSON, Budget, Upload, decode_upload
 from service.errors import on_disconnect, on_elbound_error, on_unexpected_error
-from service.routes.score import (
-    DEADLINE_HEADER,
-    INLINE_BYTES,
-    Query,
-    answer_items,
-    due_time,
-    encode,
-    parse_query,
-)
+from service.routes.parameters import DEADLINE_HEADER, Query, due_time, parse_query
+from service.routes.score import INLINE_BYTES, answer_items, encode
 from service.scoring import Terms
 from service.state import State
 from service.together import answers_alone
@@ -59,7 +52,7 @@ class SmallJsonMiddleware:
         except ElboundError:
             await self.app(scope, receive, send)
             return
-        if query.explain or query.group is not None:
+        if query.wanted is not None or query.group is not None:
             await self.app(scope, receive, send)
             return
         scope["route"] = ROUTE

@@ -15,7 +15,8 @@ from service.decode import table_limits
 from service.errors import V2, ModelNotFound
 from service.limits import WINDOW_BITS, content_encoding, expand, read_body
 from service.registry import ModelRegistry
-from service.routes.score import DEADLINE_HEADER, HEADERS, INLINE_BYTES, INLINE_ITEMS, answer_items, due_time
+from service.routes.parameters import DEADLINE_HEADER, HEADERS, due_time
+from service.routes.score import INLINE_BYTES, INLINE_ITEMS, answer_items
 from service.scoring import Terms
 from service.settings import Settings
 from service.state import State, state_of

@@ -6,9 +6,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 import numpy as np
 from starlette.datastructures import Headers
@@ -20,7 +18,7 @@ from torch import Tensor
 from elbound.calibration.calibration import ScoredItems
 from elbound.data.items import TensorItems
 from elbound.errors import ElboundError
-from service.access.caller import Caller, caller_of
+from service.access.caller import Caller, caller_of, unless_left
 from service.answer import fixed_header, groups_document, summary_document
 from service.decode import join
 from service.errors import BREAK_OFF, ERROR_CODE, CallerLeft, DeadlineExceeded, Overloaded
@@ -38,7 +36,6 @@ BACK_OFF_SECONDS = 0.05
 TOLD_ERRORS = 1_000
 """Items whose errors are listed where not one of an upload could be scored."""
 
-T = TypeVar("T")
 logger = logging.getLogger("elbound")
 
 
@@ -94,10 +91,10 @@ class StreamedScore(Response):
                 work.held.close()
 
     async def _answer(self, work: "Work", receiving: "asyncio.Task[None]", scope: Scope, send: Send) -> None:
-        await _unless_left(work.held.until_answerable(), receiving)
+        await unless_left(work.held.until_answerable(), receiving)
         if not work.held.scored:
             raise await work.why_nothing()
-        await _unless_left(work.received.wait(), receiving)
+        await unless_left(work.received.wait(), receiving)
         if refusal := work.caller.refusal:
             raise refusal
         headers = [(b"content-type", self.order.form.encode())]
@@ -110,7 +107,7 @@ class StreamedScore(Response):
         writer = WRITERS[self.order.form](fixed_header(self.order.scorer, self.order.terms))
         tally = Tally()
         stage = self.state.metrics.stage
-        while not work.caller.refusal and (piece := await _unless_left(work.held.take(), receiving)) is not None:
+        while not work.caller.refusal and (piece := await unless_left(work.held.take(), receiving)) is not None:
             with stage("postprocess"):
                 answer = Answer(self.order.scorer, *piece, self.order.terms)
                 data = await asyncio.to_thread(writer.items, answer, tally.items)
@@ -260,15 +257,3 @@ class Work:
         while sum(part.n for part in parts) < TOLD_ERRORS and (piece := await self.held.take()) is not None:
             parts.append(piece[0])
         return none_scored(join(parts), n=self.held.items)
-
-
-async def _unless_left(waiting: Coroutine[Any, Any, T], receiving: "asyncio.Task[None]") -> T:
-    """What `waiting` comes to. Raises ClientDisconnect where `receiving` ends first: the caller has left."""
-    task = asyncio.ensure_future(waiting)
-    try:
-        await asyncio.wait({task, receiving}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientDisconnect
-    finally:
-        task.cancel()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from elbound.errors import ConfigError
 from elbound.scorer import Scorer
+from service.explaining import Wanted
 from service.scoring import Terms
 
 
@@ -18,11 +19,12 @@ class Order:
     due: float
 
 
-def check_streams(*, fdr: float | None, explain: bool, layout: str | None) -> None:
+def check_streams(*, fdr: float | None, wanted: Wanted | None, layout: str | None) -> None:
     """Raise ConfigError for a parameter that a streamed answer does not have."""
     for name, given, why in (
         ("fdr", fdr is not None, "it is decided over all items together"),
-        ("explain", explain, "heat maps are not written piece by piece"),
+        ("explain", wanted is not None and wanted.explain, "explanations are not written piece by piece"),
+        ("counterfactual", wanted is not None and wanted.counterfactual, "each takes longer than many scores"),
         ("layout", layout is not None, "it is the layout of JSON"),
     ):
         if given:

@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from elbound.data.image import ImagePreprocessor
 from elbound.data.schema import ImageSchema
 from elbound.detector import Detector, DetectorSpec
 from elbound.errors import ConfigError, MissingExtra
-from elbound.explanation.heat import overlay
+from elbound.explanation import explain_fired, explain_images, image_documents
+from elbound.explanation.pictures import overlay
 from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.fit.image_defaults import feature_model, image_defaults, image_mode, largest_side, settle_mode
 from elbound.models.patch import build_patch_vae
@@ -200,3 +202,23 @@ def test_a_photograph_goes_through_features_from_fit_to_a_bundle_that_needs_no_e
     odd, normal = loaded.score_tensor(noise), loaded.score_tensor(stripes(20, seed=1))
     assert odd.score.min() > normal.score.max()
     assert set(odd.scores) == set(loaded.detector.score_names)
+
+
+def test_features_are_explained_by_a_map_that_adds_up_and_no_reconstruction(detector: Detector) -> None:
+    scorer = object.__new__(Scorer)
+    image = ImagePreprocessor(SCHEMA)
+    cpu = torch.device("cpu")
+    vars(scorer).update(detector=detector, image=image, table=None, device=cpu, golden=stripes(8))
+    x = stripes(5)
+    found = explain_images(scorer, x)
+    assert found.reconstruction is None
+    np.testing.assert_allclose(
+        found.shares.sum((1, 2)) + found.latent, scored(detector, x)["negative_elbo"], rtol=1e-4, atol=1e-2
+    )
+    document = image_documents(scorer, x, found)[0]
+    assert document["reconstruction"] is None
+    (fired,) = explain_fired(scorer, x[:1], ["patch_distance"], nearest_items=1)
+    assert fired is not None
+    assert fired.heat is not None
+    assert fired.heat.shape == (32, 32)
+    assert fired.nearest is None

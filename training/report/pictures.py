@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from elbound.calibration.calibration import Calibration
-from elbound.explanation.heat import heat_maps, overlay
+from elbound.explanation.heat import heat_maps
+from elbound.explanation.pictures import overlay
 from elbound.fit.detector import Fitted
 from training.report.calibration import ALPHAS, LEAST_THIRD
 from training.report.examples import feature_errors, pixels_of, rebuilt
