@@ -28,10 +28,10 @@ export function showAlpha() {
 
 function say(slider) {
   const rate = alpha();
-  const words = `${oneIn(rate)}`;
+  const words = oneIn(rate);
   const sure = state.calibration.guarantee;
   const promise = sure === null ? "" : `, with ${percent(sure)} confidence`;
-  setText(byId("alpha-words"), rate >= 0.1 ? words : `${words} (${percent(rate)})`);
+  setText(byId("alpha-words"), `${words} (${percent(rate)})`);
   slider.setAttribute("aria-valuetext", `${percent(rate)}, ${words} of normal items raises an alarm${promise}`);
   slider.title = `alpha ${number(rate)}${promise}`;
 }

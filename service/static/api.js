@@ -35,6 +35,7 @@ export class Unreachable extends Error {
     super("the server does not answer");
     this.code = "unreachable";
     this.isPassing = true;
+    this.retryAfterS = 0;
   }
 }
 

@@ -159,10 +159,11 @@ export function severityBar(severity, isAnomaly) {
   return bar;
 }
 
-/** By area, since the last bin of a long tail is wide. */
+/** The last bin may hold a long tail: where it is wider than the others, it is so much lower. */
 function bars({ edges, counts }, x, base, tall, name) {
-  const densities = counts.map((n, i) => n / (edges[i + 1] - edges[i] || 1));
-  const top = Math.max(1e-300, ...densities);
+  const usual = edges[1] - edges[0];
+  const densities = counts.map((n, i) => n / Math.max(1, (edges[i + 1] - edges[i]) / usual || 1));
+  const top = Math.max(1, ...densities);
   return densities.map((density, i) => {
     const height = density && Math.max(2, (density / top) * tall);
     return bar(name, x(edges[i]), base - height, x(edges[i + 1]) - x(edges[i]) - 0.6, height);
@@ -192,7 +193,8 @@ function ownBars(scores, x, width, top, tall) {
 }
 
 function bar(name, x, y, width, height) {
-  return height > 0 ? s("rect", { class: name, x, y, width: Math.max(0.5, width), height, rx: Math.min(2, width / 3) }) : null;
+  const wide = Math.max(0.5, width);
+  return height > 0 ? s("rect", { class: name, x, y, width: wide, height, rx: Math.min(2, wide / 3) }) : null;
 }
 
 function thresholdMark(x, bottom, width, text) {

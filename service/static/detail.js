@@ -90,7 +90,7 @@ function judgement(item, verdict) {
   return [
     h("p", { class: `verdict ${verdict.isAnomaly ? "is-odd" : "is-normal"}` },
       h("strong", {}, word), h("span", {}, `p-value ${number(verdict.pValue)}`),
-      h("span", { class: "hint" }, verdict.pValue < 0.5 ? `${oneIn(verdict.pValue)} normal items looks as odd` : "as ordinary as most")),
+      h("span", { class: "hint" }, verdict.pValue < 0.5 ? `${oneIn(verdict.pValue)} normal items looks as odd or odder` : "as ordinary as most")),
     h("div", { class: "gauge" }, severityBar(verdict.severity, verdict.isAnomaly), h("span", { class: "gauge-one", "aria-hidden": "true" }, "1")),
     h("p", { class: "hint" }, scale + group),
     scoreChart({

@@ -32,7 +32,7 @@ export function percent(rate) {
 
 /** A rate in the words of an operator: `1 in 200`. */
 export function oneIn(rate) {
-  return rate >= 0.1 ? percent(rate) : `1 in ${count(Math.round(1 / rate))}`;
+  return `1 in ${rate > 0.1 ? number(Number((1 / rate).toPrecision(2))) : count(Math.round(1 / rate))}`;
 }
 
 /** A value of a cell: numbers shortened, all else as it is. */

@@ -10,9 +10,9 @@ import { offerTheme } from "./theme.js";
 
 offerTheme();
 askForKeys();
-showTabs();
 showAnalyse();
 showModel();
 showLive();
 offerModels();
+showTabs();
 loadModels();

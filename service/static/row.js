@@ -11,7 +11,7 @@ export function rowExplanation(found) {
     h("h3", {}, "Which columns are odd"),
     shareList(found.features),
     h("p", { class: "hint" },
-      `${found.rest ? `The other columns have ${number(found.rest)} nats, the ` : "The "}code of the row ${number(found.latent)}; together they are the score negative_elbo.`),
+      `In nats. ${found.rest ? `The other columns add ${number(found.rest)}, the ` : "The "}code of the row adds ${number(found.latent)}; together they are the score negative_elbo.`),
   ];
 }
 
@@ -21,9 +21,14 @@ export function rowFired(found, name) {
   return [
     h("h3", {}, `What decided: ${found.score ?? name}`),
     normalRange(found.normal),
-    found.features ? shareList(found.features) : "",
+    found.features ? shareList(weighty(found.features)) : "",
     nearest.length ? nearestRows(nearest) : "",
   ].filter(Boolean);
+}
+
+/** Those that count: at least a hundredth of the largest. */
+function weighty(features) {
+  return features.filter((one) => one.share >= features[0].share / 100);
 }
 
 /** @param {object} found the `counterfactual` of a row */

@@ -134,6 +134,7 @@ def picture() -> Iterator[Callable[..., None]]:
 
     def take(page, name: str, *, whole: bool = True) -> None:  # type: ignore[no-untyped-def]
         page.mouse.move(0, 0)
+        page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=PICTURES / f"{name}.png", full_page=whole, animations="disabled")
 
     yield take

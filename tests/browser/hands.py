@@ -1,6 +1,7 @@
 """What a person does to the page, and what they do it with."""
 
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,27 @@ def drop(page, *paths: Path) -> None:  # type: ignore[no-untyped-def]
     data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
     for kind in ("dragEnter", "dragOver", "drop"):
         hand.send("Input.dispatchDragEvent", {"type": kind, "x": 600, "y": 200, "data": data})
+
+
+def until(page, script: str, timeout_s: float = 10) -> None:  # type: ignore[no-untyped-def]
+    """Wait for an expression to be true; the browser's own way to wait evaluates text, which the policy forbids."""
+    deadline = time.monotonic() + timeout_s
+    while not page.evaluate(script):
+        assert time.monotonic() < deadline, script
+        page.wait_for_timeout(30)
+
+
+def ready(page) -> None:  # type: ignore[no-untyped-def]
+    """Wait until a model is there to be asked."""
+    until(page, "document.getElementById('alpha').max > 0")
+
+
+def scored(page, n: int) -> dict[str, str]:  # type: ignore[no-untyped-def]
+    """Wait until the page is done with its `n` items; those in view, what is said of each by its name."""
+    until(page, f"document.getElementById('progress-text').textContent.startsWith('{n:,} items: ')", 40)
+    until(page, "!document.querySelector('.is-waiting')")
+    names, words = (page.locator(f"#items .item-{part}").all_inner_texts() for part in ("name", "say"))
+    return dict(zip(names, words, strict=True))
 
 
 def paste(page, text: str) -> None:  # type: ignore[no-untyped-def]

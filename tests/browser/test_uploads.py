@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.browser.hands import csv_rows, drop, parts, paste
+from tests.browser.hands import csv_rows, drop, parts, paste, ready, scored, until
 from tests.forked import Forked
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
@@ -34,15 +34,15 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_thousand_images_show_their_progress_while_the_page_answers(page, images, many: Path, picture) -> None:
     page.goto(images.url)
-    page.wait_for_function("document.getElementById('alpha').max > 0")
+    ready(page)
     page.evaluate(WATCH_GAPS)
     start = time.perf_counter()
     drop(page, many)
-    page.wait_for_function("document.querySelector('progress').value > 20")
+    until(page, "document.querySelector('progress').value > 20")
     assert 0 < page.locator("progress").evaluate("bar => bar.value / bar.max") < 1
     page.click("#filter-anomaly")
     picture(page, "analyse-progress", whole=False)
-    expect(page.locator("#progress-text")).to_contain_text("1,000 items: ", timeout=30_000)
+    scored(page, 1_000)
     took, gap = time.perf_counter() - start, page.evaluate("window.gap")
     print(f"{MANY} images in {took:.1f} s, longest gap of the main thread {gap:.0f} ms")
     assert gap < 500
@@ -54,14 +54,14 @@ def test_a_server_that_restarts_is_waited_for(page, start, table_bundle: Path, r
     server = start(table_bundle)
     port = httpx.URL(server.url).port
     page.goto(server.url)
-    page.wait_for_function("document.getElementById('alpha').max > 0")
+    ready(page)
     server.process.kill()
     server.process.wait(10)
     paste(page, csv_rows(600))
     expect(page.locator("#hindrance")).to_contain_text("the server does not answer; trying again in")
     again = Forked("serve", table_bundle, "--port", port, stdout=tmp_path / "log")
     try:
-        expect(page.locator("#progress-text")).to_contain_text("602 items: ", timeout=20_000)
+        scored(page, 602)
         expect(page.locator("#hindrance")).to_be_hidden()
     finally:
         again.kill()
@@ -73,7 +73,7 @@ def test_a_server_that_restarts_is_waited_for(page, start, table_bundle: Path, r
 def test_a_server_that_stays_away_leaves_items_to_send_again(page, tables, refusals) -> None:
     page.clock.install()
     page.goto(tables.url)
-    page.wait_for_function("document.getElementById('alpha').max > 0")
+    ready(page)
     page.route("**/score?*", lambda route: route.abort())
     paste(page, csv_rows(2))
     page.clock.run_for(30_000)
@@ -88,5 +88,5 @@ def test_a_server_that_stays_away_leaves_items_to_send_again(page, tables, refus
     page.clock.run_for(1_000)
     page.click("#retry-all")
     page.clock.run_for(2_000)
-    expect(page.locator("#progress-text")).to_contain_text("4 items: ")
+    scored(page, 4)
     expect(page.locator(".again")).to_have_count(0)
