@@ -9,7 +9,7 @@ import { filesOfDrop, filesOfPicker, takeFiles, takeText } from "./intake.js";
 import { all, clear, tally, unscored } from "./items.js";
 import { showLandscape } from "./landscape.js";
 import { showList } from "./list.js";
-import { on, state, tell } from "./state.js";
+import { on, state } from "./state.js";
 import { hindrance, isBusy, retry, send, stop } from "./upload.js";
 
 const REDRAW_MS = 150;
@@ -37,6 +37,8 @@ export function showAnalyse() {
       stop();
       send(unscored());
     }
+    const { version } = state.calibration.model;
+    retry(all().filter((item) => item.version && item.version !== version && !item.parent));
   });
 }
 
@@ -46,7 +48,7 @@ function offerFiles() {
   byId("pick-folder").addEventListener("click", () => byId("folder").click());
   for (const id of ["files", "folder"]) {
     byId(id).addEventListener("change", ({ target }) => {
-      take(filesOfPicker([...target.files]));
+      takeFiles(filesOfPicker([...target.files]), send);
       target.value = "";
     });
   }
@@ -61,13 +63,8 @@ function offerFiles() {
     event.preventDefault();
     place.classList.remove("over");
     byId("tab-analyse").click();
-    take(filesOfDrop(event.dataTransfer));
+    takeFiles(filesOfDrop(event.dataTransfer), send);
   });
-}
-
-function take(files) {
-  if (state.model) takeFiles(files, send);
-  else tell("locked", { message: "no model is loaded", hadKey: false });
 }
 
 function offerPasting() {
@@ -110,11 +107,11 @@ function showProgress() {
   byId("stop").hidden = !isBusy();
   byId("retry-all").hidden = isBusy() || !all().some((item) => item.error?.canRetry);
   setText(byId("hindrance"), hindrance());
-  if (n.waiting) sayProgress();
-  else setText(byId("progress-text"), sentence(n));
+  setText(byId("progress-text"), sentence(n));
+  sayProgress();
 }
 
-const sayProgress = throttle(() => setText(byId("progress-text"), sentence(tally())), SAY_MS);
+const sayProgress = throttle(() => setText(byId("progress-said"), sentence(tally())), SAY_MS);
 
 function sentence(n) {
   const found = n.anomaly ? counted(n.anomaly, "anomal").replace(/anomals?$/, n.anomaly === 1 ? "anomaly" : "anomalies") : "no anomaly";

@@ -13,7 +13,7 @@ import { retry } from "./upload.js";
 
 const REST_MS = 150; // somebody who runs through the list with the arrow keys asks for nothing on the way
 
-let drawn = "";
+let drawn = null;
 let looking = new AbortController();
 
 export function showDetail() {
@@ -124,7 +124,7 @@ async function explain(item, signal) {
       ...(fired ? (isImage ? imageFired : rowFired)(fired, answer.fired) : []),
     ];
   });
-  if (!signal.aborted) place.querySelector(".side")?.append(byId("nearest")); // beside the image
+  if (!signal.aborted) place.querySelector("#beside")?.append(byId("nearest")); // beside the image
 }
 
 /** Moving the slider asks the server nothing: for an item that it makes an anomaly there is a button. */

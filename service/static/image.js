@@ -9,9 +9,8 @@ const PNG = "data:image/png;base64,";
 export function imageExplanation(found) {
   return [
     h("h3", {}, "Where it is odd"),
-    h("div", { class: "pictures" }, stage(found),
-      h("div", { class: "side" }, found.reconstruction && picture(found.reconstruction, "as the model would draw it", found))),
-    regionList(found),
+    h("div", { class: "pictures" }, h("div", { class: "side" }, stage(found), regionList(found)),
+      h("div", { class: "side", id: "beside" }, found.reconstruction && picture(found.reconstruction, "as the model would draw it", found))),
   ];
 }
 

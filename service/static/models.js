@@ -11,6 +11,7 @@ export function offerModels() {
   const choice = /** @type {HTMLSelectElement} */ (byId("model-name"));
   choice.addEventListener("change", () => chooseModel(choice.value));
   on("key", loadModels);
+  on("version", loadModels);
   on("models", () => {
     byId("model-choice").hidden = state.models.length < 2;
     choice.replaceChildren(...state.models.map(({ name }) => h("option", { value: name }, name)));
@@ -32,11 +33,6 @@ export async function loadModels() {
     notice(`The models cannot be shown: ${error.message}.`);
     if (error.isPassing) setTimeout(loadModels, RETRY_MS);
   }
-}
-
-/** Load the calibration again: another version may have taken the model's place. */
-export function reloadCalibration() {
-  return chooseModel(state.model.name);
 }
 
 async function chooseModel(name) {

@@ -13,7 +13,7 @@
  * @property {Thresholds & {rule: string, histogram: Histogram}} verdict
  * @property {Record<string, Thresholds & {unit: string, histogram: Histogram}>} scores
  * @property {{by: string, used: Record<string, Thresholds & {n_calibration: number}>} | null} groups
- * @typedef {"models" | "model" | "alpha" | "items" | "selected" | "opened" | "key" | "locked" | "tab"} Change
+ * @typedef {"models" | "model" | "alpha" | "items" | "selected" | "opened" | "key" | "locked" | "tab" | "version"} Change
  */
 
 export const state = {

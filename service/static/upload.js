@@ -20,7 +20,10 @@ let queue = [];
 const lanes = new Set();
 let stopping = new AbortController();
 let said = "";
+/** Versions of models that answers came from. */
+const versions = new Set();
 
+on("model", start);
 on("key", () => {
   if (hasKey()) retry(keyless());
 });
@@ -42,7 +45,12 @@ export function isBusy() {
 export function send(items) {
   for (const item of items) item.state = "waiting";
   queue = queue.concat(items);
-  while (lanes.size < LANES && queue.length > lanes.size) {
+  start();
+}
+
+/** What was dropped before the page knew a model waits for it. */
+function start() {
+  while (state.model && lanes.size < LANES && queue.length) {
     const lane = work().finally(() => {
       lanes.delete(lane);
       tell("items");
@@ -158,6 +166,10 @@ async function bodyOfBatch(batch) {
 }
 
 function settleAll(batch, results, version) {
+  if (version && !versions.has(version)) {
+    versions.add(version);
+    if (version !== state.calibration.model.version) tell("version"); // once each: two servers may take turns
+  }
   if (batch[0].kind === "bulk") {
     unfold(batch[0], results, version);
     return;

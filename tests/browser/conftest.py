@@ -1,12 +1,14 @@
 """The page in Debian's Chromium, against a server of its own. Whatever the console calls an error fails the test."""
 
+import io
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image
 
 from elbound.scorer import Scorer
 from tests.browser.hands import parts
@@ -128,13 +130,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def picture() -> Iterator[Callable[..., None]]:
+def picture() -> Callable[..., None]:
     """Write what is on a page into `build/screenshots`, for a person to look at."""
     PICTURES.mkdir(parents=True, exist_ok=True)
 
     def take(page, name: str, *, whole: bool = True) -> None:  # type: ignore[no-untyped-def]
         page.mouse.move(0, 0)
         page.evaluate("scrollTo(0, 0)")
-        page.screenshot(path=PICTURES / f"{name}.png", full_page=whole, animations="disabled")
+        taken = Image.open(io.BytesIO(page.screenshot(full_page=whole, animations="disabled")))
+        taken.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(PICTURES / f"{name}.png", optimize=True)
 
-    yield take
+    return take

