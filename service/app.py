@@ -26,6 +26,7 @@ from service.access.local import LocalRules
 from service.access.middleware import AccessMiddleware
 from service.access.routes import ROUTES, RouteTable, check_listed
 from service.batcher import Batcher
+from service.decode import NDJSON
 from service.drift import DriftMonitor
 from service.errors import on_disconnect, on_elbound_error, on_http_error, on_unexpected_error
 from service.examples import request_body
@@ -213,6 +214,8 @@ def _document(app: FastAPI, state: State, table: RouteTable) -> None:
             document = plain()
             scorers = [served.scorer for served in state.registry.models.values()]
             document["paths"]["/score"]["post"]["requestBody"] = request_body(scorers)
+            live_answer = document["paths"]["/live"]["get"]["responses"]["200"]["content"][NDJSON]
+            del live_answer["schema"]["type"]  # FastAPI says that whatever is not JSON is text
             document_access(document, table, with_keys=bool(state.settings.api_keys_file))
             app.openapi_schema = document
         return app.openapi_schema

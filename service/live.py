@@ -73,8 +73,10 @@ class Live:
 class LiveAnswer(Response):
     """Records until the caller leaves, its key is withdrawn, which a last record says, or the server stops."""
 
+    media_type = NDJSON
+
     def __init__(self, live: Live) -> None:
-        super().__init__(media_type=NDJSON)
+        super().__init__()
         self.live = live
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command()(calibrate)
     app.command()(score)
+    app.command()(explain)
     app.command()(inspect)
     app.command("signing-key")(signing_key)
     app.command()(sign)
@@ -195,6 +196,31 @@ def score(
     output = Output.choose(out, kind=format, resume=resume, partition=partition)
     score_files(
         bundle, files, output, heatmaps=heatmaps, alpha=alpha, guarantee=guarantee, device=device, cluster=cluster
+    )
+
+
+def explain(
+    bundle: Bundle,
+    file: Annotated[Path, typer.Argument(help="A table, an image, a zip of images, or a folder of either.")],
+    every: Annotated[bool, typer.Option("--all", help="Explain normal items too.")] = False,
+    index: Annotated[
+        list[int] | None, typer.Option(help="The place of an item, counted from 0; may be repeated.")
+    ] = None,
+    most: Annotated[int, typer.Option(help="Items to explain; of more, those with the largest scores.")] = 20,
+    top: Annotated[int, typer.Option(help="Columns to show of a row; the others are added up.")] = 10,
+    out: Annotated[Path, typer.Option(help="Where the pictures of images go; made if missing.")] = Path("explained"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document an item, as the service answers.")] = False,
+    alpha: Alpha = None,
+    guarantee: Guarantee = None,
+    device: Device = "auto",
+) -> None:
+    """Show why the anomalies of a file are odd: each column's share of the score, or where in the image."""
+    from training.explain.choice import Which
+    from training.explain.command import explain_file
+
+    which = Which(every, tuple(index or ()), most)
+    explain_file(
+        bundle, file, which, top=top, out=out, as_json=as_json, alpha=alpha, guarantee=guarantee, device=device
     )
 
 

@@ -56,7 +56,7 @@ class Domain:
         """`x` `(n, d)` with each value as its column has them, and NaN where there is no such value."""
         power = 10.0 ** self.decimals.abs()
         rounded = torch.where(self.decimals >= 0, (x * power).round() / power, (x / power).round() * power)
-        x = torch.where(self.decimals.abs() <= MAX_DECIMALS, rounded, x)
+        x = torch.where(self.decimals.abs() <= MAX_DECIMALS, rounded, x) + 0.0  # no -0
         for column, values in self.typed.items():
             nearest = values[(x[:, column, None] - values).abs().nan_to_num(0.0).argmin(1)]
             x[:, column] = nearest.masked_fill(x[:, column].isnan(), torch.nan)
@@ -77,11 +77,11 @@ def _learn(scorer: Scorer) -> Domain:
     view, device = member.view, member.noise.device
     points = view.coordinates(scorer.golden.to(device)).cpu()
     remembered = _remembered(member, points.shape[1])
-    kept = _rows_at(remembered, schema, view)
+    kept = view.at_coordinates(remembered.to(device)).cpu()
     rows = torch.cat([kept, scorer.golden])
     levels = torch.tensor([{"boolean": 2, "categorical": len(c.levels)}.get(c.kind, 0) for c in schema.columns])
     scale = view.scale.cpu()
-    whole = _are_whole(kept, scorer.golden, scale) | (levels > 0)
+    whole = _are_whole(kept.masked_fill(kept == view.mean.cpu(), torch.nan), scorer.golden, scale) | (levels > 0)
     decimals = torch.where(whole, 0.0, SHOWN_DIGITS - scale.log10().floor())
     typed = {
         column: torch.tensor(values, dtype=torch.float64)
@@ -103,21 +103,8 @@ def _remembered(member: Member, size: int) -> Tensor:
     return kept[0] if kept else torch.empty(0, size)
 
 
-def _rows_at(points: Tensor, schema: TableSchema, view: StandardView) -> Tensor:
-    """Rows `(m, d)` at coordinates, to float32: a gap of a number is its mean there, one of a level NaN."""
-    rows = torch.full((len(points), len(schema.columns)), torch.nan, dtype=torch.float64)
-    if len(points) == 0:
-        return rows
-    plain = view.plain
-    rows[:, plain] = points[:, : len(plain)].double() * view.scale.cpu()[plain] + view.mean.cpu()[plain]
-    hot, columns, levels = points[:, len(plain) :] > 0, view.hot_column.cpu(), view.hot_level.cpu()
-    at, place = hot.nonzero(as_tuple=True)
-    rows[at, columns[place]] = levels[place]
-    return rows
-
-
 def _are_whole(kept: Tensor, golden: Tensor, scale: Tensor) -> Tensor:
-    """Which columns had whole numbers alone, `(d,)`; what float32 cannot tell of `kept`, `golden` tells."""
+    """Which columns had whole numbers alone, `(d,)`, NaN apart; what float32 cannot tell of `kept`, `golden` tells."""
     tolerance = WHOLE_TOLERANCE * (scale + kept.abs())
     off = ((kept - kept.round()).abs() > tolerance) & (tolerance < 0.05)
     exact = golden.isnan() | (golden == golden.round())

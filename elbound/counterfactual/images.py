@@ -14,7 +14,6 @@ from elbound.detector import Member
 from elbound.scorer import Scorer
 from elbound.scores.appearance import smoothed
 from elbound.scores.latent import LatentNeighbours, codes
-from elbound.views.image import PixelView, UnitView
 
 BATCH_VALUES, LEAST_IMAGES, MOST_IMAGES = 12_544, 4, 16
 """Candidates of a slice: so many values of pixels, but not fewer or more images."""
@@ -116,9 +115,9 @@ class ImageSearch(Walk):
             normal = self.codes[torch.cdist(own, self.codes).argmin(1)]
             mu = torch.lerp(own, normal, way).unflatten(1, (self.member.spec.nets, -1)).transpose(0, 1)
             observed = replace(observed, posterior=replace(observed.posterior, mu=mu))
-        view = self.member.view
-        assert isinstance(view, PixelView | UnitView)
-        return view.inverse(observed.terms.prediction.mean(0)).cpu()
+        levels = self.member.view.inverse(observed.terms.prediction.mean(0))
+        assert levels is not None
+        return levels.cpu()
 
     def _oddest(self, expected: Tensor, shares: Tensor) -> Tensor:
         """Where the image seen differs most from what is expected `(n, *event)`: `(shares, 1, height, width)`."""

@@ -1,15 +1,13 @@
 """The nearest normal item and the changes that lead to it."""
 
 import base64
-import datetime
-import io
 from dataclasses import dataclass
 
-import torch
-from PIL import Image
 from torch import Tensor
 
-from elbound.data.schema import Column, ImageSchema
+from elbound.data.schema import TableSchema
+from elbound.explanation.documents import cell_value
+from elbound.explanation.pictures import png
 from elbound.scorer import Scorer
 
 
@@ -36,9 +34,11 @@ class Counterfactual:
         if self.conditional_p_value is not None:
             document["conditional_p_value"] = self.conditional_p_value
         document |= {"score": self.score, "steps": self.steps}
-        if isinstance(scorer.schema, ImageSchema):
-            return document | self._picture(scorer.schema.bits)
-        return document | self._changes(scorer)
+        if isinstance(scorer.schema, TableSchema):
+            return document | {"changes": self._changes(scorer.schema)}
+        assert scorer.image is not None
+        picture = base64.b64encode(png(scorer.image.from_tensor(self.nearest)[0])).decode()
+        return document | {"changed_share": float(self.differs.double().mean()), "image": picture}
 
     @property
     def differs(self) -> Tensor:
@@ -46,33 +46,10 @@ class Counterfactual:
         differs = (self.nearest != self.seen) & ~(self.nearest.isnan() & self.seen.isnan())
         return differs[0] if differs.ndim == 2 else differs[0].any(0)
 
-    def _changes(self, scorer: Scorer) -> dict[str, object]:
-        assert scorer.table is not None
-        seen, nearest = (scorer.table.from_tensor(x) for x in (self.seen, self.nearest))
-        columns = [column for column, differs in zip(scorer.table.schema.columns, self.differs, strict=True) if differs]
-        return {
-            "changes": [
-                {"name": c.name, "seen": _told(c, seen[c.name][0]), "nearest": _told(c, nearest[c.name][0])}
-                for c in columns
-            ]
-        }
-
-    def _picture(self, bits: int) -> dict[str, object]:
-        pixels = (self.nearest[0] >> (bits - 8)).to(torch.uint8).movedim(0, -1).numpy()
-        buffer = io.BytesIO()
-        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
-        return {
-            "changed_share": float(self.differs.double().mean()),
-            "image": base64.b64encode(buffer.getvalue()).decode(),
-        }
-
-
-def _told(column: Column, cell: object) -> object:
-    """A cell as JSON has it: datetimes as ISO text, or as seconds where the calendar ends."""
-    if column.kind != "datetime" or not isinstance(cell, float):
-        return cell
-    try:
-        at = datetime.datetime.fromtimestamp(cell, datetime.UTC)
-    except (OverflowError, ValueError, OSError):
-        return cell
-    return at.isoformat().replace("+00:00", "Z")
+    def _changes(self, schema: TableSchema) -> list[dict[str, object]]:
+        cells = zip(schema.columns, self.seen[0].tolist(), self.nearest[0].tolist(), self.differs.tolist(), strict=True)
+        return [
+            {"name": column.name, "seen": cell_value(column, seen), "nearest": cell_value(column, nearest)}
+            for column, seen, nearest, differs in cells
+            if differs
+        ]

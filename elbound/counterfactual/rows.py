@@ -158,7 +158,7 @@ class RowSearch(Walk):
     def _try(self, proposals: Tensor, base: Tensor) -> Judged:
         """Proposals `(n, d)` for the row `base`, judged; one that changes nothing scores infinitely high."""
         values = self.domain.valid(proposals)
-        events = base.where(values.isnan() | ~self.domain.may_change, values)
+        events = base.where(values.isnan() | ~self.may_change, values)
         judged = self.judge(events)
         idle = ~_differ(events, base).any(1).numpy()
         return judged._replace(score=np.where(idle, np.inf, judged.score), is_normal=judged.is_normal & ~idle)

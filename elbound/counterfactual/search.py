@@ -13,7 +13,7 @@ from elbound.counterfactual.walk import Progress
 from elbound.data.schema import TableSchema
 from elbound.errors import ConfigError, SchemaError
 from elbound.scorer import Scorer
-from elbound.views.image import PixelView, UnitView
+from elbound.views.image import FeatureView
 
 MAX_STEPS = 96
 """At most so many slices of work a search; a row or an image takes about a third of them."""
@@ -21,8 +21,7 @@ MAX_STEPS = 96
 
 def check_counterfactual(scorer: Scorer) -> None:
     """Raise ConfigError (`counterfactual_unsupported`) where a model of images has no decoder to pixels."""
-    view = next(scorer.detector.each()).view
-    if scorer.image is not None and not isinstance(view, PixelView | UnitView):
+    if isinstance(next(scorer.detector.each()).view, FeatureView):
         raise ConfigError(
             f"{scorer.name} models pretrained features, which no decoder turns back into pixels, so it has no nearest "
             "normal. Ask for its heat map (explain=true), or train with mode=pixels",
@@ -70,6 +69,12 @@ class NearestNormal:
             self._least = progress.event
         elif not (self._normal and self._normal[-1] is progress.event):
             self._normal.append(progress.event)
+
+    def finish(self) -> Counterfactual:
+        """The result of all steps that are left."""
+        while not self.done:
+            self.step()
+        return self.result()
 
     @torch.inference_mode()
     def result(self) -> Counterfactual:

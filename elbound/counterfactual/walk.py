@@ -67,5 +67,7 @@ class Walk:
 
 
 def growing_counts(total: int, most: int) -> np.ndarray:
-    """At most `most` whole numbers from 1 to `total`, evenly spread over its sizes; both ends are among them."""
-    return np.unique(np.geomspace(1, total, min(most, total)).round().astype(np.int64))
+    """Whole numbers from 1 to `total`: all of them, or about `most` that grow by a factor; both ends are among them."""
+    if total <= most:
+        return np.arange(1, total + 1)
+    return np.unique(np.geomspace(1, total, most).round().astype(np.int64))

@@ -114,3 +114,8 @@ def _written(cells: pa.ChunkedArray) -> pa.ChunkedArray:
     whole = pc.and_(pc.equal(numbers, pc.floor(numbers)), pc.less(pc.abs(numbers), EXACT))
     integers = pc.cast(pc.if_else(whole, numbers, 0.0), pa.int64())
     return pc.if_else(whole, pc.cast(integers, pa.string()), text)
+
+
+def printable(text: str) -> str:
+    """`text` for a terminal: what is no printable character, as an escape would be, becomes a replacement mark."""
+    return "".join(one if one.isprintable() else "\ufffd" for one in text)

@@ -21,9 +21,9 @@ class ImageShares:
     """Why `n` images score as they do.
 
     `shares` `(n, height, width)` nats, summed over colours, and `latent` `(n,)` nats add up to `negative_elbo`, both
-    float64; of pretrained features each place's share is spread evenly over its pixels. `heat` `(n, height, width)` float32 is
-    what is drawn: 1 is rare among normal pixels. `reconstruction` `(n, height, width[, 3])` uint8 is the model's image,
-    None where it sees features.
+    float64; of pretrained features each place's share is spread evenly over its pixels. `heat` `(n, height, width)`
+    float32 is what is drawn: 1 is rare among normal pixels. `reconstruction` `(n, height, width[, 3])` uint8 is the
+    model's image, None where it sees features.
     """
 
     shares: np.ndarray
@@ -63,10 +63,11 @@ def explain_images(scorer: Scorer, x: Tensor) -> ImageShares:
 def pixel_shares(member: Member, observed: Observed) -> Tensor:
     """Each pixel's share of the reconstruction's nats, `(n, height, width)`."""
     if not isinstance(member.view, FeatureView):
-        return observed.terms.feature_shares.mean(0).sum(1)
+        by_pixel: Tensor = observed.terms.feature_shares.mean(0).sum(1)
+        return by_pixel
     places = member.view.frozen.map_shape
-    shares = observed.terms.feature_shares.mean(0)
-    by_place = shares.unflatten(1, (*places, -1)).sum(-1)
+    shares: Tensor = observed.terms.feature_shares.mean(0)
+    by_place: Tensor = shares.unflatten(1, (*places, -1)).sum(-1)
     rows, columns = (_spread(inner, outer, shares) for inner, outer in zip(places, observed.x.shape[-2:], strict=True))
     return rows.mT @ by_place @ columns
 

@@ -23,9 +23,10 @@ def document_access(document: dict[str, Any], table: RouteTable, *, with_keys: b
             operation["security"] = [{"key": [route.access]}] if with_keys else []
             wanted = [status for status in REFUSALS if status != "429" or route.access == "score"]
             for status in wanted:
-                operation["responses"].setdefault(status, _refusal(REFUSALS[status]))
+                operation["responses"].setdefault(status, refusal(REFUSALS[status]))
 
 
-def _refusal(description: str) -> dict[str, object]:
+def refusal(description: str) -> dict[str, Any]:
+    """A response that is an error, whatever the route answers else."""
     schema = {"$ref": "#/components/schemas/ErrorAnswer"}
     return {"description": description, "content": {"application/json": {"schema": schema}}}

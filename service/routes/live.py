@@ -2,9 +2,8 @@
 
 from fastapi import APIRouter, Request, Response
 
-from service.decode import NDJSON
+from service.access.document import refusal
 from service.live import LiveAnswer
-from service.schemas import ErrorAnswer
 from service.state import state_of
 from service.view_schemas import LiveRecord
 
@@ -13,11 +12,12 @@ router = APIRouter()
 
 @router.get(
     "/live",
-    response_class=Response,
+    status_code=200,
+    response_class=LiveAnswer,
     summary="What happens now",
     responses={
-        200: {"content": {NDJSON: {"schema": {"type": "string"}, "itemSchema": LiveRecord.model_json_schema()}}},
-        503: {"model": ErrorAnswer},
+        200: {"model": LiveRecord, "description": "Lines without an end, each of this form."},
+        503: refusal("As many read already as may."),
     },
 )
 async def live(request: Request) -> Response:

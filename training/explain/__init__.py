@@ -1,0 +1,1 @@
+"""`elbound explain`: why items of a file are odd, drawn for people."""
