@@ -13,9 +13,14 @@ READY = $(VENV)/.ready
 ENGINE ?= docker
 SOURCE ?= $(shell git remote get-url origin 2>/dev/null)
 SBOM = .sbom
+PAGE_PICTURES = analyse-image analyse-image-dark analyse-row live model phone-list
 
 .PHONY: demo test test-clients test-abuse fuzz check serve bench bench-serving bench-peers bench-soak bench-detection
+<<<<<<< HEAD
+.PHONY: pictures page-pictures image image-test sbom clean
+=======
 .PHONY: pictures explained image image-test sbom clean
+>>>>>>> explain-api
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -94,11 +99,17 @@ bench-detection: $(READY)  ## AUROC beside the peers; ELBOUND_DATA=DIR make benc
 pictures: $(READY)  ## draw those of docs/scores.md again
 	$(BIN)/python docs/draw.py
 
+<<<<<<< HEAD
+page-pictures: $(READY)  ## drive the page in Chromium and take the pictures of docs/page.md again
+	$(BIN)/python -m pytest tests/browser $(ARGS)
+	for name in $(PAGE_PICTURES); do cp build/screenshots/$$name.png docs/page/; done
+=======
 explained: $(READY)  ## explain the row and the image of docs/explain.md again; ELBOUND_DATA=DIR make explained
 	$(BIN)/python -m docs.explained
 
 bench-explaining: $(READY)  ## do explanations point at planted defects; ELBOUND_DATA=DIR make bench-explaining
 	$(BIN)/python -m benchmarks.explaining
+>>>>>>> explain-api
 
 image:  ## build the container, labelled; make image ENGINE=podman SOURCE=https://... ARGS="--build-arg EXTRAS=onnx"
 	$(ENGINE) build -t elbound --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \

@@ -185,12 +185,22 @@ class ModelSummary(Answer):
     engine: Engine
 
 
+class Limits(Answer):
+    """What one request may hold, by the settings of these names: what a client needs to know before it sends."""
+
+    max_body_bytes: int
+    max_rows: int
+    max_files: int
+    max_pixels: int
+
+
 class ModelsAnswer(Answer):
     """`store_problems` says what of the store cannot be read; what was served stays."""
 
     models: list[ModelSummary]
     refused: list[RefusedVersion]
     store_problems: list[str]
+    limits: Limits
 
 
 class ModelAnswer(ModelSummary):

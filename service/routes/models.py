@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from elbound.scorer import Scorer
 from service.answer import fixed_header
-from service.schemas import ErrorAnswer, ModelAnswer, ModelsAnswer
+from service.schemas import ErrorAnswer, Limits, ModelAnswer, ModelsAnswer
 from service.scoring import Terms
 from service.state import state_of
 from service.store.records import StoreModel
@@ -23,7 +23,8 @@ async def list_models(request: Request) -> Response:
     stored = state.store.models.values() if state.store else []
     problems = [one for one in (state.store and state.store.problem, *(model.problem for model in stored)) if one]
     refused = [one for model in stored for one in _refused(model)]
-    return _json({"models": models, "refused": refused, "store_problems": problems})
+    limits = {name: getattr(state.settings, name) for name in Limits.model_fields}
+    return _json({"models": models, "refused": refused, "store_problems": problems, "limits": limits})
 
 
 @router.get("/models/{name}", response_model=ModelAnswer, summary="One model", responses={404: {"model": ErrorAnswer}})
