@@ -11,6 +11,7 @@ BIN = $(VENV)/bin
 PEERS = $(patsubst %,.peers/%/.ready,litserve mlserver bentoml)
 READY = $(VENV)/.ready
 ENGINE ?= docker
+OCI = org.opencontainers.image
 SOURCE ?= $(shell git remote get-url origin 2>/dev/null)
 SBOM = .sbom
 
@@ -95,10 +96,10 @@ pictures: $(READY)  ## draw those of docs/scores.md again
 	$(BIN)/python docs/draw.py
 
 image:  ## build the container, labelled; make image ENGINE=podman SOURCE=https://... ARGS="--build-arg EXTRAS=onnx"
-	$(ENGINE) build -t elbound --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
-	    --build-arg REVISION="$$(git rev-parse HEAD)" --build-arg SOURCE="$(SOURCE)" $(ARGS) .
+	$(ENGINE) build -t elbound --label $(OCI).version="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+	    --label $(OCI).revision="$$(git rev-parse HEAD)" --label $(OCI).source="$(SOURCE)" $(ARGS) .
 
-sbom: $(SBOM)/.ready  ## elbound.cdx.json: name, version, licence of every Python package of the container, as CycloneDX
+sbom: $(SBOM)/.ready  ## elbound.cdx.json: every Python package of the container with the licence that it states, as CycloneDX
 	$(PYTHON) -m venv --clear --without-pip $(SBOM)/service
 	$(SBOM)/tool/bin/pip --python $(SBOM)/service/bin/python install --quiet --disable-pip-version-check --no-deps \
 	    $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)"
@@ -112,8 +113,13 @@ $(SBOM)/.ready: .ci/sbom.txt
 	$(SBOM)/tool/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-image-test: $(READY)  ## build the container, run it, score an upload; says so where no engine is there
+.compose/.ready: tests/image/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+image-test: $(READY) .compose/.ready  ## build the container, run it, score, stage an incident; says so where no engine is there
 	$(BIN)/python -m pytest tests/image --run-image -s $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(SBOM) demo
+	rm -rf $(VENV) $(SBOM) .compose demo
