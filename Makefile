@@ -11,11 +11,13 @@ BIN = $(VENV)/bin
 PEERS = $(patsubst %,.peers/%/.ready,litserve mlserver bentoml)
 READY = $(VENV)/.ready
 ENGINE ?= docker
+REMOTE = adlfs gcsfs s3fs
+AZURITE = azurite@3.37.0
 OCI = org.opencontainers.image
 SOURCE ?= $(shell git remote get-url origin 2>/dev/null)
 SBOM = .sbom
 
-.PHONY: demo test test-clients test-abuse fuzz check serve bench bench-serving bench-peers bench-soak bench-detection
+.PHONY: demo test test-clients test-buckets test-abuse fuzz check serve bench bench-serving bench-peers bench-soak bench-detection
 .PHONY: pictures image image-test sbom clean
 
 $(READY): pyproject.toml constraints.txt
@@ -44,6 +46,18 @@ test: $(READY)  ## every test; ELBOUND_DATA=DIR adds those on real data sets
 
 test-clients: $(READY) .clients/.ready  ## the clients of Triton and KServe, in an environment of their own, against a server
 	$(BIN)/python -m pytest tests/clients $(ARGS)
+
+# The clients of buckets are the extra `remote`; what else the tests need comes from their own environment.
+.buckets/.ready: tests/buckets/requirements.txt $(READY)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -r $< $(REMOTE)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	    > "$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/elbound.pth"
+	if command -v npm; then npm install --silent --no-audit --no-fund --prefix $(@D) $(AZURITE); fi
+	touch $@
+
+test-buckets: .buckets/.ready  ## stores on s3://, gs:// and (with npm) az://, against servers that speak these protocols
+	.buckets/bin/python -m pytest tests/buckets $(ARGS)
 
 test-abuse: $(READY)  ## bombs, floods and slow clients against a server; prints its memory, /healthz and connections
 	$(BIN)/python -m pytest tests/abuse --run-abuse $(ARGS)
@@ -122,4 +136,4 @@ image-test: $(READY) .compose/.ready  ## build the container, run it, score, sta
 	$(BIN)/python -m pytest tests/image --run-image -s $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(SBOM) .compose demo
+	rm -rf $(VENV) $(SBOM) .compose .buckets demo
