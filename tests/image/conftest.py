@@ -44,11 +44,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-def engine() -> Engine:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     name = next((name for name in ("podman", "docker") if shutil.which(name)), None)
     if name is None:
         pytest.skip("neither podman nor docker is installed")
-    return Engine(name)
+    return Engine(name, tmp_path_factory.mktemp("engine"))
 
 
 @pytest.fixture(scope="session")

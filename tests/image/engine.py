@@ -23,13 +23,15 @@ INSECURE = ("-e", "ELBOUND_INSECURE=1")
 
 @dataclass(frozen=True)
 class Engine:
-    """podman or docker, by its command line."""
+    """podman or docker, by its command line, run in a folder where it may leave files: podman leaves `oom`."""
 
     name: str
+    folder: Path
 
     def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        command = [self.name, *arguments]
         return subprocess.run(
-            [self.name, *arguments], capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
+            command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, cwd=self.folder
         )
 
     def output(self, *arguments: str, timeout: float = 120) -> str:
