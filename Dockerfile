@@ -1,6 +1,6 @@
 # The service (`elbound serve`) and bulk scoring (`elbound score`, `elbound inspect`); training stays outside.
 #
-#   docker build -t elbound .        or `make image`, which fills in version and revision
+#   docker build -t elbound .        or `make image`, which labels it with version and revision
 #   docker run --read-only --cap-drop=all --tmpfs /tmp -p 127.0.0.1:8000:8000 -e ELBOUND_INSECURE=1 \
 #       -v "$PWD/bundles/widgets:/bundles/model:ro" elbound
 #
@@ -82,13 +82,7 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection(os.environ['ELBOUND_HOST'], int(os.environ['ELBOUND_PORT']), timeout=4); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["elbound"]
 CMD ["serve", "/bundles/model"]
-# Last, since they change with every commit and what stands above does not. `make image` fills them in.
-ARG VERSION=
-ARG REVISION=
-ARG SOURCE=
+# `make image` adds version, revision and source: by --label, since podman's cache keeps a LABEL whose ARG has changed.
 LABEL org.opencontainers.image.title="elbound" \
       org.opencontainers.image.description="Calibrated anomaly scores over HTTP from a variational autoencoder" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION" \
-      org.opencontainers.image.source="$SOURCE"
+      org.opencontainers.image.licenses="Apache-2.0"

@@ -11,16 +11,15 @@ BIN = $(VENV)/bin
 PEERS = $(patsubst %,.peers/%/.ready,litserve mlserver bentoml)
 READY = $(VENV)/.ready
 ENGINE ?= docker
+REMOTE = adlfs gcsfs s3fs
+AZURITE = azurite@3.37.0
+OCI = org.opencontainers.image
 SOURCE ?= $(shell git remote get-url origin 2>/dev/null)
 SBOM = .sbom
 PAGE_PICTURES = analyse-image analyse-image-dark analyse-row live model phone-list
 
-.PHONY: demo test test-clients test-abuse fuzz check serve bench bench-serving bench-peers bench-soak bench-detection
-<<<<<<< HEAD
-.PHONY: pictures page-pictures image image-test sbom clean
-=======
-.PHONY: pictures explained image image-test sbom clean
->>>>>>> explain-api
+.PHONY: demo test test-clients test-buckets test-abuse fuzz check serve bench bench-serving bench-peers bench-soak
+.PHONY: bench-detection bench-explaining pictures page-pictures explained image image-test sbom clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -48,6 +47,18 @@ test: $(READY)  ## every test; ELBOUND_DATA=DIR adds those on real data sets
 
 test-clients: $(READY) .clients/.ready  ## the clients of Triton and KServe, in an environment of their own, against a server
 	$(BIN)/python -m pytest tests/clients $(ARGS)
+
+# The clients of buckets are the extra `remote`; what else the tests need comes from their own environment.
+.buckets/.ready: tests/buckets/requirements.txt $(READY)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -r $< $(REMOTE)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	    > "$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/elbound.pth"
+	if command -v npm; then npm install --silent --no-audit --no-fund --prefix $(@D) $(AZURITE); fi
+	touch $@
+
+test-buckets: .buckets/.ready  ## stores on s3://, gs:// and (with npm) az://, against servers that speak these protocols
+	.buckets/bin/python -m pytest tests/buckets $(ARGS)
 
 test-abuse: $(READY)  ## bombs, floods and slow clients against a server; prints its memory, /healthz and connections
 	$(BIN)/python -m pytest tests/abuse --run-abuse $(ARGS)
@@ -99,23 +110,21 @@ bench-detection: $(READY)  ## AUROC beside the peers; ELBOUND_DATA=DIR make benc
 pictures: $(READY)  ## draw those of docs/scores.md again
 	$(BIN)/python docs/draw.py
 
-<<<<<<< HEAD
 page-pictures: $(READY)  ## drive the page in Chromium and take the pictures of docs/page.md again
 	$(BIN)/python -m pytest tests/browser $(ARGS)
 	for name in $(PAGE_PICTURES); do cp build/screenshots/$$name.png docs/page/; done
-=======
+
 explained: $(READY)  ## explain the row and the image of docs/explain.md again; ELBOUND_DATA=DIR make explained
 	$(BIN)/python -m docs.explained
 
 bench-explaining: $(READY)  ## do explanations point at planted defects; ELBOUND_DATA=DIR make bench-explaining
 	$(BIN)/python -m benchmarks.explaining
->>>>>>> explain-api
 
 image:  ## build the container, labelled; make image ENGINE=podman SOURCE=https://... ARGS="--build-arg EXTRAS=onnx"
-	$(ENGINE) build -t elbound --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
-	    --build-arg REVISION="$$(git rev-parse HEAD)" --build-arg SOURCE="$(SOURCE)" $(ARGS) .
+	$(ENGINE) build -t elbound --label $(OCI).version="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+	    --label $(OCI).revision="$$(git rev-parse HEAD)" --label $(OCI).source="$(SOURCE)" $(ARGS) .
 
-sbom: $(SBOM)/.ready  ## elbound.cdx.json: name, version, licence of every Python package of the container, as CycloneDX
+sbom: $(SBOM)/.ready  ## elbound.cdx.json: every Python package of the container with the licence that it states, as CycloneDX
 	$(PYTHON) -m venv --clear --without-pip $(SBOM)/service
 	$(SBOM)/tool/bin/pip --python $(SBOM)/service/bin/python install --quiet --disable-pip-version-check --no-deps \
 	    $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)"
@@ -129,8 +138,13 @@ $(SBOM)/.ready: .ci/sbom.txt
 	$(SBOM)/tool/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-image-test: $(READY)  ## build the container, run it, score an upload; says so where no engine is there
+.compose/.ready: tests/image/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+image-test: $(READY) .compose/.ready  ## build the container, run it, score, stage an incident; says so where no engine is there
 	$(BIN)/python -m pytest tests/image --run-image -s $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(SBOM) demo
+	rm -rf $(VENV) $(SBOM) .compose .buckets demo

@@ -1,6 +1,7 @@
 """What is in `deploy/` for Kubernetes, KServe and compose is valid, hardened, and fits the service."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from service.app import create_app
 from service.settings import PREFIX, Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -121,12 +123,14 @@ def test_selectors_find_the_pods_and_ports_have_the_name() -> None:
     )
 
 
-def test_the_queue_scales_by_a_metric_that_the_adapter_makes() -> None:
+def test_the_queue_scales_by_a_metric_that_the_adapter_makes_of_one_of_ours(table_bundle: Path) -> None:
     queue = KIND["HorizontalPodAutoscaler"]["spec"]["metrics"][0]["pods"]["metric"]["name"]
     (rule,) = yaml.safe_load((DEPLOY / "kubernetes" / "prometheus-adapter.yaml").read_text())["rules"]
     assert rule["name"]["as"] == queue
     assert queue in rule["seriesQuery"]
     assert queue in rule["metricsQuery"]
+    exposition = create_app(Settings(), [table_bundle]).state.elbound.metrics.render().decode()
+    assert re.search(rf"^{queue} \d", exposition, re.MULTILINE), "one series a server, without a label of its own"
 
 
 def test_kustomize_takes_all_manifests_as_they_are() -> None:

@@ -1,7 +1,6 @@
-"""A container engine, the image that it builds from this checkout, and containers of that image."""
+"""The image that an engine builds from this checkout, the stand-in for its base, and what is scored in it."""
 
 import ast
-import json
 import os
 import re
 import shutil
@@ -10,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from configparser import RawConfigParser
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -19,27 +17,20 @@ import httpx
 import pyarrow as pa
 import pytest
 
+from tests.image.engine import Container, Engine, Image
+from tests.service.conftest import write_keys
+from tests.service.stores import NAME, put
+
 Say: TypeAlias = Callable[[str], None]
+Build: TypeAlias = Callable[..., Image]
 
 ROOT = Path(__file__).parents[2]
+OCI = "org.opencontainers.image"
 IMAGE = "localhost/elbound-image-test"
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 STAND_IN = "localhost/elbound-image-test-base"
-PULL_SECONDS = 180
-READY_SECONDS = 90
-GRACE_SECONDS = 40
 CA_BUNDLE = "/run/secrets/ca_bundle"
 PIP_SETTINGS = ("index-url", "extra-index-url", "find-links", "trusted-host", "proxy", "timeout", "default-timeout")
-# Limits of our own: inside a virtual machine or a container, the engine's defaults may be above the host's.
-HARDENED = (
-    "--read-only",
-    "--cap-drop=all",
-    "--security-opt=no-new-privileges",
-    "--tmpfs=/tmp:size=64m",
-    "--ulimit=nofile=4096:4096",
-    "--ulimit=nproc=4096:4096",
-    "--no-healthcheck",
-)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,116 +43,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("these build and run a container image: `make image-test`")
 
 
-@dataclass(frozen=True)
-class Engine:
-    """podman or docker, by its command line."""
-
-    name: str
-
-    def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [self.name, *arguments], capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
-        )
-
-    def output(self, *arguments: str, timeout: float = 120) -> str:
-        done = self.run(*arguments, timeout=timeout)
-        assert done.returncode == 0, f"{self.name} {' '.join(arguments)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-        return done.stdout.strip()
-
-    @property
-    def hardening(self) -> tuple[str, ...]:
-        """Options of a container that may write to /tmp and do nothing more than its user."""
-        # podman adds folders that can be written; docker does not.
-        return (*HARDENED, "--read-only-tmpfs=false") if self.name == "podman" else HARDENED
-
-    def has(self, image: str) -> bool:
-        return self.run("image", "inspect", image).returncode == 0
-
-    def pull(self, image: str) -> bool:
-        try:
-            return self.run("pull", image, timeout=PULL_SECONDS).returncode == 0
-        except subprocess.TimeoutExpired:
-            return False
-
-
-@dataclass(frozen=True)
-class Container:
-    """A running container and the address of its server."""
-
-    engine: Engine
-    id: str
-    url: str
-
-    def exec(self, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        return self.engine.run("exec", *options, self.id, *command)
-
-    def wait_until_ready(self) -> None:
-        end = time.monotonic() + READY_SECONDS
-        while time.monotonic() < end:
-            try:
-                if httpx.get(f"{self.url}/readyz").is_success:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.2)
-        logs = self.engine.run("logs", self.id)
-        pytest.fail(f"not ready after {READY_SECONDS} s\n{logs.stdout}{logs.stderr}")
-
-    def stop(self) -> int:
-        """SIGTERM, then the exit status: 137 where the container had to be killed."""
-        self.engine.output("stop", "-t", str(GRACE_SECONDS), self.id, timeout=GRACE_SECONDS + 30)
-        return int(self.engine.output("inspect", "--format", "{{.State.ExitCode}}", self.id))
-
-
-@dataclass(frozen=True)
-class Image:
-    """The image under test. Its containers are read-only and have no capabilities."""
-
-    engine: Engine
-    name: str
-
-    @property
-    def size(self) -> int:
-        return int(self.engine.output("image", "inspect", "--format", "{{.Size}}", self.name))
-
-    @property
-    def health_check(self) -> list[str]:
-        """The command; an orchestrator's timer would run it."""
-        facts = json.loads(self.engine.output("image", "inspect", self.name))[0]
-        kind, *command = (facts.get("Healthcheck") or facts["Config"]["Healthcheck"])["Test"]
-        assert kind == "CMD"
-        return command
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Those of OCI, without their common beginning."""
-        facts = json.loads(self.engine.output("image", "inspect", self.name))[0]
-        labels = facts.get("Labels") or facts["Config"]["Labels"]
-        return {name.rpartition(".")[2]: value for name, value in labels.items() if "opencontainers" in name}
-
-    def run(self, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        return self.engine.run("run", "--rm", *self.engine.hardening, *options, self.name, *command)
-
-    @contextmanager
-    def serve(self, bundle: Path, *options: str, port: int = 8000) -> Iterator[Container]:
-        """The image's own command, with `bundle` where it expects it, on a port that only this machine reaches."""
-        options = options or ("-e", "ELBOUND_INSECURE=1")
-        mounted = ("-v", f"{bundle}:/bundles/model:ro,z", "-p", f"127.0.0.1::{port}")
-        id_ = self.engine.output("run", "-d", *self.engine.hardening, *mounted, *options, self.name)
-        try:
-            address = self.engine.output("port", id_, f"{port}/tcp").splitlines()[0]
-            container = Container(self.engine, id_, f"http://{address}")
-            container.wait_until_ready()
-            yield container
-        finally:
-            self.engine.run("rm", "-f", id_)
-
-
 @pytest.fixture(scope="session")
-def engine() -> Engine:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     name = next((name for name in ("podman", "docker") if shutil.which(name)), None)
     if name is None:
         pytest.skip("neither podman nor docker is installed")
-    return Engine(name)
+    return Engine(name, tmp_path_factory.mktemp("engine"))
 
 
 @pytest.fixture(scope="session")
@@ -204,31 +91,30 @@ def make_stand_in(engine: Engine, archive: Path) -> None:
 
 @pytest.fixture(scope="session")
 def labels() -> dict[str, str]:
-    """What a build is told about itself."""
-    return {"VERSION": "1.2.3", "REVISION": "0" * 40, "SOURCE": "https://git.example.com/elbound"}
+    """What `make image` says of a build."""
+    return {"version": "1.2.3", "revision": "0" * 40, "source": "https://git.example.com/elbound"}
 
 
 @pytest.fixture(scope="session")
-def image(
-    engine: Engine, base: str, labels: dict[str, str], say: Say, tmp_path_factory: pytest.TempPathFactory
-) -> Image:
+def build(engine: Engine, base: str, tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Build an image of a checkout, with what `make image` says about it as `labels`."""
     pip = pip_options(engine, tmp_path_factory.mktemp("pip") / "pip.conf")
     podman = ("--format=docker", "--isolation=chroot", "--layers") if engine.name == "podman" else ()
+
+    def run(name: str, checkout: Path, labels: dict[str, str]) -> Image:
+        told = (f"--label={OCI}.{label}={value}" for label, value in labels.items())
+        options = (*podman, "--network=host", f"--build-arg=PYTHON_IMAGE={base}", *told, *pip)
+        engine.output("build", *options, "-t", name, str(checkout), timeout=1500)
+        return Image(engine, name)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def image(build: Build, engine: Engine, labels: dict[str, str], say: Say) -> Image:
     started = time.monotonic()
-    engine.output(
-        "build",
-        *podman,
-        "--network=host",
-        f"--build-arg=PYTHON_IMAGE={base}",
-        *(f"--build-arg={name}={value}" for name, value in labels.items()),
-        *pip,
-        "-t",
-        IMAGE,
-        str(ROOT),
-        timeout=1500,
-    )
-    built = Image(engine, IMAGE)
-    say(f"built with {engine.name} in {time.monotonic() - started:.0f} s, {built.size / 1e6:,.0f} MB")
+    built = build(IMAGE, ROOT, labels)
+    say(f"built with {engine.name} in {time.monotonic() - started:.0f} s, {built.facts['Size'] / 1e6:,.0f} MB")
     return built
 
 
@@ -289,6 +175,55 @@ def bundle(image: Image, items: pa.Table, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
-def server(image: Image, bundle: Path) -> Iterator[Container]:
+def server(image: Image, bundle: Path, say: Say) -> Iterator[Container]:
+    started = time.monotonic()
     with image.serve(bundle) as container:
+        say(f"ready {time.monotonic() - started:.1f} s after `{image.engine.name} run`")
         yield container
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A container that serves a store, to callers with keys; both are folders of this machine that it may only read."""
+
+    container: Container
+    models: Path
+    keys: Path
+    client: httpx.Client
+
+    def served(self) -> str:
+        """The version that `/models` names."""
+        (model,) = self.client.get("/models").raise_for_status().json()["models"]
+        return str(model["version"])
+
+    def allow(self, **keys: dict[str, object]) -> None:
+        """Replace the file of keys: each is its own name, beside that of `client`."""
+        write_keys(self.keys / "keys.json", k={"scopes": ["score", "read", "admin"]}, **keys)
+
+    def pin(self, version: str) -> None:
+        """As whoever publishes does: written beside and renamed."""
+        beside = self.models / NAME / ".ACTIVE"
+        beside.write_text(version)
+        beside.rename(self.models / NAME / "ACTIVE")
+
+
+@pytest.fixture(scope="module")
+def replica(image: Image, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+    """Two good versions of one model, as the compose file and the manifests would run it, within 1 GiB of memory."""
+    from elbound import Scorer
+
+    models, keys = (tmp_path_factory.mktemp(name) for name in ("models", "keys"))
+    scorer = Scorer.from_bundle(bundle, device="cpu")
+    for folder in (models, keys):
+        folder.chmod(0o755)
+    for i in range(2):
+        put(models, scorer, i)
+    settings = {"API_KEYS_FILE": "/keys/keys.json", "STORE_POLL_S": "1"}
+    options = [f"--env=ELBOUND_{name}={value}" for name, value in settings.items()]
+    options += ["-v", f"{models}:/models:ro,z", "-v", f"{keys}:/keys:ro,z", "--memory=1g"]
+    headers = {"Authorization": "Bearer k"}
+    write_keys(keys / "keys.json", k={"scopes": ["score", "read", "admin"]})
+    with image.start("serve", "--models", "/models", options=tuple(options)) as container:
+        container.wait_until_ready()
+        with httpx.Client(base_url=container.url, headers=headers, timeout=60) as client:
+            yield Replica(container, models, keys, client)

@@ -2,10 +2,11 @@
 
 import http.client
 import json
+import re
 import shutil
+import subprocess
 import threading
 import time
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -15,6 +16,8 @@ import pytest
 
 from elbound.bundle import sign_bundle
 from elbound.signature import read_signing_key, write_signing_key
+from tests.image.conftest import OCI, ROOT
+from tests.image.engine import INSECURE
 
 pytestmark = pytest.mark.timeout(2400)  # the first test waits for the build
 
@@ -71,7 +74,7 @@ def test_a_folder_of_bundles_is_mounted(image, bundle):
 
 
 def test_a_missing_bundle_is_one_line(image):
-    done = image.run(options=("-e", "ELBOUND_INSECURE=1"))
+    done = image.run(options=INSECURE)
     assert done.returncode == 1
     assert "error: /bundles/model is not a bundle" in done.stderr
     assert "Traceback" not in done.stderr
@@ -104,15 +107,20 @@ def test_every_package_of_the_image_is_pinned(server):
     found = {
         line.partition("+")[0].lower().replace("_", "-") for line in server.exec("python", "-c", code).stdout.split()
     }
-    pins = (Path(__file__).parents[2] / "constraints.txt").read_text().lower().replace("_", "-").splitlines()
+    pins = (ROOT / "constraints.txt").read_text().lower().replace("_", "-").splitlines()
     assert {line for line in found if not line.startswith("elbound==")} <= set(pins)
     assert {"torch", "cryptography", "uvicorn"} <= {line.partition("==")[0] for line in found}
 
 
 def test_the_image_says_what_it_was_built_from(image, labels):
-    expected = {name.lower(): value for name, value in labels.items()}
-    assert expected.items() <= image.labels.items()
+    assert labels.items() <= image.labels.items()
     assert image.labels["licenses"] == "Apache-2.0"
+
+
+def test_make_labels_it_so(labels):
+    asked = ["make", "--dry-run", "image", "ENGINE=engine", "SOURCE=https://git.example.com/elbound"]
+    recipe = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(rf"--label {OCI}\.(\w+)=", recipe)) == labels.keys()
 
 
 def test_a_signed_bundle_is_asked_for_and_served(image, bundle, items, tmp_path):
@@ -120,7 +128,7 @@ def test_a_signed_bundle_is_asked_for_and_served(image, bundle, items, tmp_path)
     write_signing_key(tmp_path / "release.key")
     signed = shutil.copytree(bundle, tmp_path / "signed")
     mounted = ("-v", f"{tmp_path}/release.key.pub:/keys.pem:ro,z")
-    settings = ("-e", "ELBOUND_REQUIRE_SIGNATURE=1", "-e", "ELBOUND_TRUSTED_KEYS_FILE=/keys.pem")
+    settings = (*INSECURE, "-e", "ELBOUND_REQUIRE_SIGNATURE=1", "-e", "ELBOUND_TRUSTED_KEYS_FILE=/keys.pem")
     refused = image.run(options=("-v", f"{signed}:/bundles/model:ro,z", *mounted, *settings))
     assert (refused.returncode, "is not signed" in refused.stderr) == (1, True), refused.stderr
     sign_bundle(signed, read_signing_key(tmp_path / "release.key"))
@@ -156,7 +164,7 @@ def test_the_health_check_tells_a_server_from_none(server, image):
 
 
 def test_settings_move_the_server_and_its_health_check(image, bundle):
-    with image.serve(bundle, "-e", "ELBOUND_PORT=9000", "-e", "ELBOUND_INSECURE=1", port=9000) as container:
+    with image.serve(bundle, "-e", "ELBOUND_PORT=9000", *INSECURE, port=9000) as container:
         assert container.exec(*image.health_check).returncode == 0
 
 

@@ -1,60 +1,21 @@
 """A staged incident: a real server, scraped by a real Prometheus with the rules and queries of `deploy/`."""
 
-import json
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import orjson
 import pytest
-import yaml
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
-LOOK = "500ms"
-PATIENCE_SECONDS = 40
+from tests.prometheus import QUERIES, Prometheus, prometheus_watching
+
 OF_A_STORE = ("elbound_model_swaps", "elbound_model_refused", "elbound_shadow_items", "elbound_store_unreadable")
-"""Series that only a server has that serves from a store."""
-FILLED_IN = {"$job": ".+", "$model": ".+", "$__rate_interval": "10s"}
-DASHBOARD = json.loads((DEPLOY / "grafana" / "elbound.json").read_text())
-QUERIES = {
-    f"{panel['title']}, {target['refId']}": target["expr"]
-    for panel in DASHBOARD["panels"]
-    for target in panel.get("targets", [])
-}
+"""Series that only a server has that serves from a store; `tests/image` looks at their panels."""
 
 pytestmark = pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus is not installed")
-
-
-@dataclass(frozen=True)
-class Prometheus:
-    """A running Prometheus that looks at one server, and that server."""
-
-    client: httpx.Client
-    server: Any
-
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        answer = self.client.get("/api/v1/query", params={"query": expression}).json()
-        assert answer["status"] == "success", (expression, answer)
-        found: list[dict[str, Any]] = answer["data"]["result"]
-        return found
-
-    def alerts(self, state: str) -> set[tuple[str, str | None]]:
-        found = self.query(f'ALERTS{{alertstate="{state}"}}')
-        return {(one["metric"]["alertname"], one["metric"].get("model_name")) for one in found}
-
-    def until(self, holds: Callable[[], object], *, shift: float = 0.0) -> None:
-        """Send what a server sees every day, the rows of `numbers` moved by `shift`, and wait until `holds`."""
-        end = time.monotonic() + PATIENCE_SECONDS
-        while not holds():
-            assert time.monotonic() < end, self.server.client.get("/metrics").text
-            every_day(self.server, shift=shift)
 
 
 def rows(n: int, *, shift: float) -> bytes:
@@ -67,8 +28,9 @@ def rows(n: int, *, shift: float) -> bytes:
     return orjson.dumps(table.tolist())
 
 
-def every_day(server: Any, *, shift: float) -> None:
-    """Rows, judged at whatever alpha their callers like, and what callers send by mistake."""
+def send_day(server: Any, shift: float = 0.0) -> None:
+    """What a server sees every day: rows of `numbers` moved by `shift`, judged at whatever alpha their callers like,
+    and what callers send by mistake."""
     for alpha in (0.05, 0.9):
         sent = server.score(rows(100, shift=shift), "application/json", model="numbers", alpha=alpha)
         assert sent.status_code == 200
@@ -80,58 +42,44 @@ def every_day(server: Any, *, shift: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def prometheus(start, numeric_bundle: Path, table_bundle: Path, tmp_path_factory) -> Iterator[Prometheus]:  # type: ignore[no-untyped-def]
-    """The configuration of `deploy/`, which looks more often and waits less."""
-    server, folder = start(numeric_bundle, table_bundle), tmp_path_factory.mktemp("prometheus")
-    rules = yaml.safe_load((DEPLOY / "prometheus" / "elbound.rules.yml").read_text())
-    for group in rules["groups"]:
-        for rule in group["rules"]:
-            if "for" in rule:
-                rule["for"] = LOOK
-    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": LOOK, "evaluation_interval": LOOK}
-    config["rule_files"] = ["rules.yml"]
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = [server.url.removeprefix("http://")]
-    (folder / "rules.yml").write_text(yaml.safe_dump(rules))
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    options = (f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data")
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(["prometheus", *options, f"--web.listen-address={address}"], stdout=log, stderr=log)
-    try:
-        with httpx.Client(base_url=f"http://{address}", transport=httpx.HTTPTransport(retries=8)) as client:
-            yield Prometheus(client, server)
-    finally:
-        process.terminate()
-        process.wait(30)
+def watched(start, numeric_bundle: Path, table_bundle: Path) -> Any:  # type: ignore[no-untyped-def]
+    return start(numeric_bundle, table_bundle)
 
 
-def test_normal_items_fire_nothing_whatever_alpha_is_asked_for(prometheus: Prometheus) -> None:
-    prometheus.until(lambda: prometheus.query('elbound:items_scored:increase{model_name="numbers"} > 1000'))
+@pytest.fixture(scope="module")
+def prometheus(watched: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    with prometheus_watching(watched.url.removeprefix("http://"), tmp_path_factory.mktemp("prometheus")) as running:
+        yield running
+
+
+@pytest.fixture
+def every_day(watched: Any) -> Callable[[], None]:
+    return partial(send_day, watched)
+
+
+def test_normal_items_fire_nothing_whatever_alpha_is_asked_for(
+    prometheus: Prometheus, every_day: Callable[[], None]
+) -> None:
+    prometheus.until(lambda: prometheus.query('elbound:items_scored:increase{model_name="numbers"} > 1000'), every_day)
     ratio = prometheus.query('elbound:anomaly_ratio{model_name="numbers", window="15m"}')
     assert float(ratio[0]["value"][1]) < 0.15
     assert ("ElboundAnomalyRateHigh", "numbers") not in prometheus.alerts("pending") | prometheus.alerts("firing")
 
 
 @pytest.mark.parametrize("panel", QUERIES)
-def test_a_panel_of_the_dashboard_shows_something(prometheus: Prometheus, panel: str) -> None:
-    expression = QUERIES[panel]
-    if any(name in expression for name in OF_A_STORE):
+def test_a_panel_of_the_dashboard_shows_something(
+    prometheus: Prometheus, every_day: Callable[[], None], panel: str
+) -> None:
+    if any(name in QUERIES[panel] for name in OF_A_STORE):
         pytest.skip("only a server with a store has these series")
-    for name, value in FILLED_IN.items():
-        expression = expression.replace(name, value)
-    assert "$" not in expression
-
-    def shown() -> bool:
-        return any(one["value"][1] != "NaN" for one in prometheus.query(expression))
-
-    prometheus.until(shown)
+    prometheus.until(lambda: prometheus.shows(panel), every_day)
 
 
-def test_an_incident_fires_its_alerts_and_none_of_the_server(prometheus: Prometheus) -> None:
-    prometheus.until(lambda: ("ElboundAnomalyRateHigh", "numbers") in prometheus.alerts("firing"), shift=4.0)
+def test_an_incident_fires_its_alerts_and_none_of_the_server(prometheus: Prometheus, watched: Any) -> None:
+    def fired() -> bool:
+        return ("ElboundAnomalyRateHigh", "numbers") in prometheus.alerts("firing")
+
+    prometheus.until(fired, partial(send_day, watched, 4.0))
     evidence = prometheus.query('elbound:anomaly_evidence{model_name="numbers", window="15m"}')
     assert float(evidence[0]["value"][1]) > 16
     assert ("ElboundDrift", "numbers") in prometheus.alerts("firing")
