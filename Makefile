@@ -15,7 +15,7 @@ SOURCE ?= $(shell git remote get-url origin 2>/dev/null)
 SBOM = .sbom
 
 .PHONY: demo test test-clients test-abuse fuzz check serve bench bench-serving bench-peers bench-soak bench-detection
-.PHONY: pictures image image-test sbom clean
+.PHONY: pictures explained image image-test sbom clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -93,6 +93,12 @@ bench-detection: $(READY)  ## AUROC beside the peers; ELBOUND_DATA=DIR make benc
 
 pictures: $(READY)  ## draw those of docs/scores.md again
 	$(BIN)/python docs/draw.py
+
+explained: $(READY)  ## explain the row and the image of docs/explain.md again; ELBOUND_DATA=DIR make explained
+	$(BIN)/python -m docs.explained
+
+bench-explaining: $(READY)  ## do explanations point at planted defects; ELBOUND_DATA=DIR make bench-explaining
+	$(BIN)/python -m benchmarks.explaining
 
 image:  ## build the container, labelled; make image ENGINE=podman SOURCE=https://... ARGS="--build-arg EXTRAS=onnx"
 	$(ENGINE) build -t elbound --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \

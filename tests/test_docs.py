@@ -66,7 +66,7 @@ def test_the_pictures_are_those_that_the_code_draws(tmp_path: Path, monkeypatch:
         "README.md",
         "SECURITY.md",
         "deploy/README.md",
-        *(f"docs/{name}.md" for name in ("api", "bundle", "operations", "report", "runbook", "scores")),
+        *(f"docs/{name}.md" for name in ("api", "bundle", "explain", "operations", "report", "runbook", "scores")),
     ],
 )
 def test_links_lead_somewhere(page: str) -> None:

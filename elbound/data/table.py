@@ -100,7 +100,7 @@ class TablePreprocessor:
     def from_tensor(self, x: torch.Tensor) -> dict[str, list[object]]:
         """Cells by column name from `x` `(n, d)`: numbers, booleans, level names; None where missing."""
         return {
-            column.name: [_cell(column, value) for value in x[:, i].tolist()]
+            column.name: [plain_cell(column, value) for value in x[:, i].tolist()]
             for i, column in enumerate(self.schema.columns)
         }
 
@@ -171,7 +171,8 @@ def _fit_column(column: Column, cells: pa.ChunkedArray) -> Column:
     return column.model_copy(update={"nullable": column.nullable or gaps})
 
 
-def _cell(column: Column, value: float) -> object:
+def plain_cell(column: Column, value: float) -> object:
+    """A number of the event tensor as what it stands for: times as seconds, levels by name, None for a gap."""
     if np.isnan(value):
         return None
     if column.kind == "boolean":

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from elbound.data.schema import Column, TableSchema
+from elbound.data.table import plain_cell
 from elbound.explanation.fired import FiredReasons
 from elbound.explanation.images import ImageShares, grey_pixels
 from elbound.explanation.pictures import heat_layer, png
@@ -94,13 +95,8 @@ def fired_documents(
 
 def cell_value(column: Column, value: float) -> object:
     """A cell as `/score` takes it: a number, a boolean, the name of a level, a time as ISO text; None for a gap."""
-    if math.isnan(value):
-        return None
-    if column.kind == "boolean":
-        return value >= 0.5
-    if column.kind == "categorical":
-        return column.levels[int(value)] if int(value) < len(column.levels) else "other"
-    return _time(value) if column.kind == "datetime" else value
+    is_time = column.kind == "datetime" and not math.isnan(value)
+    return _time(value) if is_time else plain_cell(column, value)
 
 
 def _fired_document(scorer: Scorer, event: Tensor, told: FiredReasons, top: int | None) -> Document:

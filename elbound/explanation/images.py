@@ -63,10 +63,11 @@ def explain_images(scorer: Scorer, x: Tensor) -> ImageShares:
 def pixel_shares(member: Member, observed: Observed) -> Tensor:
     """Each pixel's share of the reconstruction's nats, `(n, height, width)`."""
     if not isinstance(member.view, FeatureView):
-        return observed.terms.feature_shares.mean(0).sum(1)
+        by_pixel: Tensor = observed.terms.feature_shares.mean(0).sum(1)
+        return by_pixel
     places = member.view.frozen.map_shape
-    shares = observed.terms.feature_shares.mean(0)
-    by_place = shares.unflatten(1, (*places, -1)).sum(-1)
+    shares: Tensor = observed.terms.feature_shares.mean(0)
+    by_place: Tensor = shares.unflatten(1, (*places, -1)).sum(-1)
     rows, columns = (_spread(inner, outer, shares) for inner, outer in zip(places, observed.x.shape[-2:], strict=True))
     return rows.mT @ by_place @ columns
 

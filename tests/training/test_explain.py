@@ -93,7 +93,7 @@ def test_what_cannot_be_meant_is_refused(table_bundle: Path, rows_file: Path, tm
     ):
         with pytest.raises(ConfigError, match=message):
             explain(table_bundle, rows_file, *arguments)
-    with pytest.raises(ElboundError, match="nowhere.csv"):
+    with pytest.raises(ElboundError, match=r"nowhere\.csv"):
         explain(table_bundle, tmp_path / "nowhere.csv")
     (tmp_path / "bad.csv").write_text("a,b,c,ok,site\nx,1,1,true,east\n1,1,1,true,east\n")
     with pytest.raises(ConfigError, match="--index 0: the item cannot be read"):

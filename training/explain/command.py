@@ -134,6 +134,6 @@ def _normal_range(scorer: Scorer, fired: Document) -> str:
 def _summary(chosen: Chosen, which: Which) -> str:
     kind = "items" if which.every or which.places else "anomalies"
     shown = len(chosen.verdicts)
-    left = f"; the {shown:,} with the largest scores are explained (--most)" if shown < chosen.wanted else ""
+    left = f"; only the {shown:,} with the largest scores shown (--most)" if shown < chosen.wanted else ""
     kind = kind if chosen.wanted != 1 else "item" if kind == "items" else "anomaly"
     return f"{chosen.wanted:,} {kind} among {chosen.items:,} items{left}"

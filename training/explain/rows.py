@@ -18,7 +18,7 @@ def row_table(explanation: Mapping[str, object], unit: str = "nats") -> Table:
     table = Table(box=None, pad_edge=False)
     for name, justify in (("column", "left"), (unit, "right"), ("", "left"), ("seen", "right"), ("expected", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_column("95 % of what was expected, or probability of what was seen")
+    table.add_column("95 % interval, or p(seen)")
     largest = max((_number(feature["share"]) for feature in features), default=0.0)
     for feature in features:
         share = _number(feature["share"])

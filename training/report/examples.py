@@ -8,8 +8,6 @@ from elbound.data.image import ImagePreprocessor
 from elbound.detector import Member
 from elbound.fit.detector import Fitted
 from elbound.scorer import Scorer
-from elbound.views.image import PixelView
-from elbound.views.table import StandardView
 from training.report.facts import Example, Examples, FeatureFit, NotChecked
 from training.report.latent import decoded
 
@@ -62,12 +60,8 @@ def rebuilt(scorer: Scorer, x: Tensor) -> Tensor | None:
     if member.view.costly or len(x) == 0:
         return None
     seen = decoded(member, member.observe(x.to(scorer.device)).posterior.mu, scorer.schema)
-    view = member.view
-    if isinstance(view, PixelView):
-        return seen * view.scale.cpu() + view.mean.cpu()
-    if type(view) is StandardView and view.typed is None:
-        return torch.where(view.numeric.cpu(), seen.double() * view.scale.cpu() + view.mean.cpu(), seen.double())
-    return None
+    found = member.view.inverse(seen.to(scorer.device))
+    return None if found is None else found.cpu()
 
 
 def pixels_of(scorer: Scorer, x: Tensor) -> np.ndarray:

@@ -18,7 +18,6 @@ from elbound.priors import Prior
 from elbound.priors.aggregate import AggregatePosterior
 from elbound.priors.standard_normal import StandardNormal
 from elbound.scorer import Scorer
-from elbound.views import modelled_schema
 from training.report.facts import LatentFacts, NotChecked
 
 CODES = 500
@@ -83,22 +82,13 @@ def decoded(member: Member, z: Tensor, schema: TableSchema | ImageSchema) -> Ten
 
     The expected number of a numeric feature, the likeliest level of the others.
     """
-    modelled = modelled_schema(schema, member.spec.typed)
     parameters = member.model.decode(z[:, None].to(member.noise.device))
-    event = modelled.event
-    if isinstance(modelled, ImageSchema):
-        return member.model.likelihood.prediction(parameters, z.new_zeros(1, 1, 1, *event))[0, 0].cpu()
-    sizes = [
-        2 if c.kind == "boolean" else len(c.levels) + 1 if c.kind == "categorical" else 1 for c in modelled.columns
-    ]
-    is_number = torch.tensor([size == 1 for size in sizes])
-    found = []
-    for level in range(max(sizes)):
-        asked = torch.tensor([min(level, size - 1) for size in sizes], dtype=torch.float32)
-        asked = asked.expand(len(z), 1, z.shape[1], len(sizes)).to(member.noise.device)
-        found.append(member.model.likelihood.prediction(parameters, asked)[0, 0].cpu())
-    by_level = torch.stack(found)
-    return torch.where(is_number, by_level[0], by_level.argmax(0).float())
+    likelihood = member.model.likelihood
+    if isinstance(schema, ImageSchema):
+        return likelihood.prediction(parameters, parameters)[0, 0].cpu()
+    weight = parameters.new_zeros(parameters.shape[:3])
+    weight[0] = 1
+    return likelihood.expectation(parameters, weight)[0].cpu()
 
 
 @torch.inference_mode()
