@@ -15,6 +15,9 @@ import { hindrance, isBusy, retry, send, stop } from "./upload.js";
 const REDRAW_MS = 150;
 const SAY_MS = 1_500; // a screen reader needs time to say how far it is
 
+/** Folders that are still being read. */
+let taking = new AbortController();
+
 export function showAnalyse() {
   offerFiles();
   offerPasting();
@@ -23,9 +26,9 @@ export function showAnalyse() {
   showList();
   showDetail();
   offerExports();
-  byId("stop").addEventListener("click", stop);
+  byId("stop").addEventListener("click", breakOff);
   byId("clear").addEventListener("click", () => {
-    stop();
+    breakOff();
     clear();
     byId("pick-files").focus();
   });
@@ -42,13 +45,19 @@ export function showAnalyse() {
   });
 }
 
+function breakOff() {
+  taking.abort();
+  taking = new AbortController();
+  stop();
+}
+
 function offerFiles() {
   const place = byId("intake");
   byId("pick-files").addEventListener("click", () => byId("files").click());
   byId("pick-folder").addEventListener("click", () => byId("folder").click());
   for (const id of ["files", "folder"]) {
     byId(id).addEventListener("change", ({ target }) => {
-      takeFiles(filesOfPicker([...target.files]), send);
+      takeFiles(filesOfPicker([...target.files]), send, taking.signal);
       target.value = "";
     });
   }
@@ -63,7 +72,7 @@ function offerFiles() {
     event.preventDefault();
     place.classList.remove("over");
     byId("tab-analyse").click();
-    takeFiles(filesOfDrop(event.dataTransfer), send);
+    takeFiles(filesOfDrop(event.dataTransfer), send, taking.signal);
   });
 }
 

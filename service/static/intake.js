@@ -36,14 +36,16 @@ export async function* filesOfPicker(files) {
 }
 
 /**
- * Take up files as items, in portions; `onItems` is called with each portion that is to be sent.
- * @param {AsyncIterable<{file: File, name: string}>} files
+ * Take up files as items, in portions, until `signal`; `onItems` is called with each portion that is to be sent.
+ * @param {AsyncIterable<{file?: File, name: string, problem?: string}>} files
  * @param {(items: import("./items.js").Item[]) => void} onItems
+ * @param {AbortSignal} signal
  */
-export async function takeFiles(files, onItems) {
+export async function takeFiles(files, onItems, signal) {
   let portion = [];
   let passedOver = 0;
   for await (const one of files) {
+    if (signal.aborted) return;
     if (room() - portion.length <= 0) passedOver += 1;
     else portion.push(...(await itemsOfFile(one)));
     if (portion.length >= AT_ONCE) {

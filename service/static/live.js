@@ -25,6 +25,7 @@ export function showLive() {
 async function follow() {
   following = new AbortController();
   const { signal } = following;
+  reset(); // what went by unseen is no part of the last minute
   lay();
   let breaks = 0;
   while (!signal.aborted) {

@@ -6,10 +6,12 @@ import { chooseAlpha, on, state, tell } from "./state.js";
 
 const RETRY_MS = 2_000;
 
+let asked = "";
+
 /** Fill the choice of models, and follow it; another key may see what the first one could not. */
 export function offerModels() {
   const choice = /** @type {HTMLSelectElement} */ (byId("model-name"));
-  choice.addEventListener("change", () => chooseModel(choice.value));
+  choice.addEventListener("change", () => chooseModel(choice.value).catch(refused));
   on("key", loadModels);
   on("version", loadModels);
   on("models", () => {
@@ -30,14 +32,20 @@ export async function loadModels() {
     if (!still) notice("No model is served yet.");
     else await chooseModel(still.name);
   } catch (error) {
-    notice(`The models cannot be shown: ${error.message}.`);
-    if (error.isPassing) setTimeout(loadModels, RETRY_MS);
+    refused(error);
   }
 }
 
+function refused(error) {
+  notice(`The models cannot be shown: ${error.message}.`);
+  if (error.isPassing) setTimeout(loadModels, RETRY_MS);
+}
+
 async function chooseModel(name) {
-  const isOther = state.model?.name !== name;
+  asked = name;
+  const isOther = state.model !== null && state.model.name !== name;
   const calibration = await getJson(`/models/${encodeURIComponent(name)}/calibration`);
+  if (asked !== name) return; // another one was chosen meanwhile
   const before = state.calibration && !isOther ? state.calibration.alphas[state.alphaIndex] : null;
   state.model = state.models.find((one) => one.name === name);
   state.calibration = calibration;

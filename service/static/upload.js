@@ -48,11 +48,12 @@ export function send(items) {
   start();
 }
 
-/** What was dropped before the page knew a model waits for it. */
+/** Nothing before a model is known: what was dropped until then waits. */
 function start() {
   while (state.model && lanes.size < LANES && queue.length) {
     const lane = work().finally(() => {
       lanes.delete(lane);
+      start(); // others may have come since it was told to stop
       tell("items");
     });
     lanes.add(lane);
@@ -124,7 +125,9 @@ async function sendBatch(batch, signal) {
       return;
     } catch (error) {
       if (signal.aborted) {
-        for (const item of readable) fail(item, { message: "stopped while it was sent", canRetry: true });
+        for (const item of readable.filter((one) => one.state === "sending")) {
+          fail(item, { message: "stopped while it was sent", canRetry: true });
+        }
         return;
       }
       if (error.items?.length) {

@@ -112,8 +112,8 @@ def tables(start: Callable[..., Server], reported_bundle: Path) -> Server:
 
 
 @pytest.fixture(scope="session")
-def images(start: Callable[..., Server], image_bundle: Path) -> Server:
-    return start(image_bundle, max_body_bytes=1_000_000)
+def images(start: Callable[..., Server], image_bundle: Path, table_bundle: Path) -> Server:
+    return start(image_bundle, table_bundle, max_body_bytes=1_000_000)
 
 
 @pytest.fixture(scope="session")

@@ -133,3 +133,17 @@ def test_a_batch_that_is_too_large_for_a_proxy_goes_in_parts(page, images, refus
     said = scored(page, 8)
     assert said["large.png"] == "too large"
     assert sum("p " in words for words in said.values()) == 7
+
+
+def test_another_model_judges_what_is_there_even_while_it_is_sent(page, images, many: Path, refusals) -> None:
+    page.goto(images.url)
+    page.set_input_files("#files", sorted(many.iterdir())[:150])
+    until(page, "document.querySelector('progress').value > 20")
+    page.select_option("#model-name", "rows")
+    scored(page, 150)
+    expect(page.locator("#filter-failed")).to_have_text("Not scored 150")
+    page.select_option("#model-name", "pictures")
+    until(page, "!document.querySelector('.is-failed')", 20)
+    scored(page, 150)
+    expect(page.locator("#filter-normal")).not_to_have_text("Normal 0")
+    expect(page.locator("#filter-failed")).to_be_hidden()
