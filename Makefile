@@ -19,7 +19,7 @@ SBOM = .sbom
 PAGE_PICTURES = analyse-image analyse-image-dark analyse-row live model phone-list
 
 .PHONY: demo test test-clients test-buckets test-abuse fuzz check serve bench bench-serving bench-peers bench-soak
-.PHONY: bench-detection bench-explaining pictures page-pictures explained image image-test sbom clean
+.PHONY: bench-detection bench-explaining bench-counterfactuals pictures page-pictures explained image image-test sbom clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -116,6 +116,9 @@ page-pictures: $(READY)  ## drive the page in Chromium and take the pictures of 
 
 explained: $(READY)  ## explain the row and the image of docs/explain.md again; ELBOUND_DATA=DIR make explained
 	$(BIN)/python -m docs.explained
+
+bench-counterfactuals: $(READY)  ## are nearest normals found, and how near; ELBOUND_DATA=DIR make bench-counterfactuals
+	$(BIN)/python -m benchmarks.counterfactuals
 
 bench-explaining: $(READY)  ## do explanations point at planted defects; ELBOUND_DATA=DIR make bench-explaining
 	$(BIN)/python -m benchmarks.explaining

@@ -68,7 +68,17 @@ def test_the_pictures_are_those_that_the_code_draws(tmp_path: Path, monkeypatch:
         "deploy/README.md",
         *(
             f"docs/{name}.md"
-            for name in ("api", "bundle", "explain", "operations", "page", "report", "runbook", "scores")
+            for name in (
+                "api",
+                "bundle",
+                "counterfactual",
+                "explain",
+                "operations",
+                "page",
+                "report",
+                "runbook",
+                "scores",
+            )
         ),
     ],
 )

@@ -19,9 +19,14 @@ MAX_STEPS = 96
 """At most so many slices of work a search; most searches take 6 to 30, none measured took more than 55."""
 
 
+def has_counterfactuals(scorer: Scorer) -> bool:
+    """Whether nearest normals can be told: not where a model of images has no decoder to pixels."""
+    return not isinstance(next(scorer.detector.each()).view, FeatureView)
+
+
 def check_counterfactual(scorer: Scorer) -> None:
-    """Raise ConfigError (`counterfactual_unsupported`) where a model of images has no decoder to pixels."""
-    if isinstance(next(scorer.detector.each()).view, FeatureView):
+    """Raise ConfigError (`counterfactual_unsupported`) for a model that `has_counterfactuals` not."""
+    if not has_counterfactuals(scorer):
         raise ConfigError(
             f"{scorer.name} models pretrained features, which no decoder turns back into pixels, so it has no nearest "
             "normal. Ask for its heat map (explain=true), or train with mode=pixels",

@@ -44,6 +44,10 @@ def test_the_anomalies_of_a_table_are_printed_with_their_largest_shares_first(
     assert "█" in part[2]
     assert part[2].split()[3] == "500"
     assert part[4].split()[0] == "rest"
+    assert "what would be normal, p_value" in text
+    changed = text[text.index("what would be normal") :].splitlines()[2]
+    assert changed.split()[:2] == ["a", "500"]
+    assert float(changed.split()[2]) < 10
     assert "anomalies among 20 items" in text
     assert "\x1b[31m" not in explain(table_bundle, rows_file, "--index", 7)
 
@@ -55,6 +59,9 @@ def test_json_documents_are_those_of_the_library(table_bundle: Path, table_score
     assert [one["place"] for one in documents] == sorted(one["place"] for one in documents)
     odd = next(one for one in documents if one["place"] == 3)
     assert odd["is_anomaly"]
+    assert odd["counterfactual"]["found"]
+    assert odd["counterfactual"]["changes"][0]["name"] == "a"
+    assert all(one["counterfactual"] is None for one in documents if not one["is_anomaly"])
     explanation = odd["explanation"]
     assert explanation["features"][0]["name"] == "a"
     total = sum(feature["share"] for feature in explanation["features"]) + explanation["rest"] + explanation["latent"]
@@ -78,7 +85,7 @@ def test_an_image_is_drawn_beside_its_heat_map_and_what_the_model_made_of_it(
     assert str(drawn) in text
     picture = np.asarray(Image.open(io.BytesIO(drawn.read_bytes())))
     assert picture.shape[0] == 216 + 16
-    assert picture.shape[1] >= 3 * 216
+    assert picture.shape[1] >= 4 * 216, "the image, its heat map, the model's image and the nearest normal"
     (document,) = explain(image_bundle, tmp_path / "in", "--index", 1, "--json").splitlines()
     assert json.loads(document)["explanation"]["regions"]
 

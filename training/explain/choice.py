@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from elbound.calibration.calibration import Decisions, ScoredItems
+from elbound.calibration.calibration import POOLED, Decisions, ScoredItems
 from elbound.data.items import TensorItems
 from elbound.errors import ConfigError, DataError
 from elbound.scorer import Scorer
@@ -27,6 +27,7 @@ class Verdict:
     p_value: float
     severity: float | None
     fired: str
+    group: str | None
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,20 @@ def _verdicts(scorer: Scorer, items: TensorItems, which: Which, rate: Rate, star
             continue
         if which.places or which.every or decisions.is_anomaly[i]:
             name = str(start + place) if items.names is None else items.names[place]
-            yield _verdict(start + place, name, items.x[i], _Decided(scored, decisions, fired), i)
+            yield _verdict(start + place, name, items.x[i], _Decided(scorer, scored, decisions, fired), i)
 
 
 @dataclass(frozen=True)
 class _Decided:
+    scorer: Scorer
     scored: ScoredItems
     decisions: Decisions
     fired: list[str]
+
+    def group(self, i: int) -> str | None:
+        """By which calibration group the item was ranked."""
+        groups, number = self.scorer.calibration.item_groups, int(self.scored.group[i])
+        return None if groups is None or number == POOLED else groups.names[number]
 
 
 def _verdict(place: int, name: str, event: Tensor, decided: _Decided, i: int) -> Verdict:
@@ -126,6 +133,7 @@ def _verdict(place: int, name: str, event: Tensor, decided: _Decided, i: int) ->
         p_value=float((decided.scored.p_value if conditional is None else conditional)[i]),
         severity=None if severity != severity else severity,
         fired=decided.fired[i],
+        group=decided.group(i),
     )
 
 

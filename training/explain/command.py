@@ -10,6 +10,7 @@ import orjson
 import typer
 
 from elbound.calibration.conformal import check_alpha, check_guarantee
+from elbound.counterfactual import NearestNormal, has_counterfactuals
 from elbound.errors import ConfigError, DataError
 from elbound.explanation import (
     explain_fired,
@@ -23,7 +24,7 @@ from elbound.scorer import Scorer
 from training.console import console
 from training.explain.choice import Chosen, Rate, Verdict, Which, choose_items, events_of
 from training.explain.pictures import image_picture
-from training.explain.rows import fired_table, headline, row_table
+from training.explain.rows import changes_table, fired_table, headline, nearest_headline, row_table
 from training.heatmaps import picture_name
 
 NEAREST_ITEMS = 2
@@ -33,11 +34,15 @@ Document: TypeAlias = dict[str, object]
 
 @dataclass(frozen=True)
 class Explained:
-    """One item, why it scores as it does, and what the score that decided adds; `heat` is an image's map."""
+    """One item, why it scores as it does, what the score that decided adds, and the nearest normal of an anomaly.
+
+    `heat` is an image's map.
+    """
 
     verdict: Verdict
     explanation: Document
     fired: Document | None
+    counterfactual: Document | None
     heat: np.ndarray | None
 
 
@@ -62,7 +67,7 @@ def explain_file(
         scorer.guarantee if guarantee is None else check_guarantee(guarantee),
     )
     chosen = choose_items(scorer, file, which, rate)
-    for one in _explained(scorer, chosen.verdicts, top):
+    for one in _explained(scorer, chosen.verdicts, rate, top):
         if as_json:
             typer.echo(orjson.dumps(_document(one)))
         elif scorer.image is None:
@@ -73,7 +78,7 @@ def explain_file(
         console.print(_summary(chosen, which), soft_wrap=True)
 
 
-def _explained(scorer: Scorer, verdicts: list[Verdict], top: int) -> Iterator[Explained]:
+def _explained(scorer: Scorer, verdicts: list[Verdict], rate: Rate, top: int) -> Iterator[Explained]:
     if not verdicts:
         return
     x = events_of(verdicts)
@@ -87,12 +92,26 @@ def _explained(scorer: Scorer, verdicts: list[Verdict], top: int) -> Iterator[Ex
         documents, heats = image_documents(scorer, x, shares), list(shares.heat)
     told = fired_documents(scorer, x, fired, top)
     for verdict, document, more, heat in zip(verdicts, documents, told, heats, strict=True):
-        yield Explained(verdict, document, more, heat)
+        yield Explained(verdict, document, more, _nearest_normal(scorer, verdict, rate), heat)
+
+
+def _nearest_normal(scorer: Scorer, verdict: Verdict, rate: Rate) -> Document | None:
+    """What would make an anomaly normal, where this model can tell."""
+    if not (verdict.is_anomaly and has_counterfactuals(scorer)):
+        return None
+    x, group = verdict.event[None], verdict.group
+    search = NearestNormal(scorer, x, alpha=rate.alpha, guarantee=rate.guarantee, group=group)
+    return search.finish().document(scorer)
 
 
 def _document(one: Explained) -> Document:
     verdict = {name: value for name, value in asdict(one.verdict).items() if name != "event"}
-    return {**verdict, "explanation": one.explanation, "fired_explanation": one.fired}
+    return {
+        **verdict,
+        "explanation": one.explanation,
+        "fired_explanation": one.fired,
+        "counterfactual": one.counterfactual,
+    }
 
 
 def _print_row(scorer: Scorer, one: Explained) -> None:
@@ -103,6 +122,9 @@ def _print_row(scorer: Scorer, one: Explained) -> None:
         table = fired_table(one.fired)
         if table is not None:
             console.print(table)
+    if one.counterfactual is not None:
+        console.print(nearest_headline(one.counterfactual), soft_wrap=True)
+        console.print(changes_table(one.counterfactual))
     console.print()
 
 
@@ -113,7 +135,7 @@ def _draw_image(scorer: Scorer, one: Explained, out: Path) -> None:
     path = out / picture_name(one.verdict.place, one.verdict.name)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(image_picture(pixels, one.heat, one.explanation, one.fired))
+        path.write_bytes(image_picture(pixels, one.heat, one.explanation, one.fired, one.counterfactual))
     except OSError as error:
         raise DataError(f"{path} could not be written: {error.strerror or error}", where=str(path)) from error
     console.print(headline(one.verdict), soft_wrap=True)

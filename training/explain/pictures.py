@@ -1,4 +1,5 @@
-"""An explained image as one picture: the image, its heat map with the strongest regions, what the model made of it."""
+"""An explained image as one picture: the image, its heat map with the strongest regions, what the model made
+of it, and what would be normal."""
 
 import base64
 import io
@@ -22,7 +23,11 @@ class Panel(NamedTuple):
 
 
 def image_picture(
-    pixels: np.ndarray, heat: np.ndarray, explanation: Mapping[str, object], fired: Mapping[str, object] | None
+    pixels: np.ndarray,
+    heat: np.ndarray,
+    explanation: Mapping[str, object],
+    fired: Mapping[str, object] | None,
+    counterfactual: Mapping[str, object] | None,
 ) -> bytes:
     """A PNG of one explained image `(height, width[, 3])` uint8; the documents are those of `elbound.explanation`."""
     factor = shown_factor(heat.shape)
@@ -37,7 +42,11 @@ def image_picture(
         panels.append(Panel("the model's image", _enlarged(_decoded(explanation["reconstruction"]), size)))
     nearest = [] if fired is None else fired.get("nearest") or []
     assert isinstance(nearest, list)
-    panels += [Panel("nearest normal", _enlarged(_decoded(one["image"]), size)) for one in nearest[:1]]
+    panels += [Panel("nearest training image", _enlarged(_decoded(one["image"]), size)) for one in nearest[:1]]
+    if counterfactual is not None:
+        assert isinstance(counterfactual["image"], str)
+        label = "what would be normal" if counterfactual["found"] else "the least odd that was found"
+        panels.append(Panel(label, _enlarged(_decoded(counterfactual["image"]), size)))
     return _beside_each_other(panels)
 
 

@@ -57,6 +57,25 @@ def fired_table(explanation: Mapping[str, object]) -> Table | None:
     return table
 
 
+def nearest_headline(counterfactual: Mapping[str, object]) -> str:
+    """What the search for the nearest normal came to, on one line."""
+    p_value = _number(counterfactual.get("conditional_p_value", counterfactual["p_value"]))
+    found = "what would be normal" if counterfactual["found"] else "nothing normal was found; the least odd"
+    return f"  {found}, p_value {p_value:.3g}"
+
+
+def changes_table(counterfactual: Mapping[str, object]) -> Table:
+    """The changes that lead to the nearest normal row."""
+    changes = counterfactual["changes"]
+    assert isinstance(changes, list)
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (("column", "left"), ("seen", "right"), ("normal", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for change in changes:
+        table.add_row(*(cell_text(change[name]) for name in ("name", "seen", "nearest")))
+    return table
+
+
 def headline(one: Verdict) -> Text:
     """Name, verdict and p-value on one line."""
     state = Text("anomaly", "bold red") if one.is_anomaly else Text("normal", "green")
