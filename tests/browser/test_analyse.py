@@ -36,6 +36,8 @@ def test_pasted_rows_are_judged_and_the_slider_judges_them_again_without_asking(
         expect(page.locator("#filter-anomaly")).to_have_text(f"Anomalies {n}")
     again = tables.score(csv_rows().encode(), "text/csv", alpha=0.5).json()
     slider.press("End")
+    n = sum(item["is_anomaly"] for item in again["items"])
+    expect(page.locator("#filter-anomaly")).to_have_text(f"Anomalies {n}")
     worst = max(again["items"], key=lambda item: item["severity"] or 0)
     said = page.locator(f".item:has(.item-name:text-is('row {worst['index'] + 1}')) .item-say")
     shown = float(re.search(r"severity ([\d,.]+)$", said.inner_text())[1].replace(",", ""))
