@@ -81,7 +81,7 @@ class ConformalCalibrator:
     @property
     def smallest_alpha(self) -> float:
         """The smallest alpha at which anything can be an anomaly."""
-        return 1 / (self.n + 1)
+        return self.alpha_of(1)
 
     def alpha_of(self, k: int) -> float:
         """The smallest alpha of rank `k` from 1 to n, without a guarantee: k / (n + 1), rounded up to a float."""
@@ -90,7 +90,13 @@ class ConformalCalibrator:
 
     def smallest_alpha_with(self, guarantee: float | None) -> float:
         """The same where `guarantee` is asked for: 1 - (1 - guarantee)^(1 / n)."""
-        return -math.expm1(math.log1p(-guarantee) / self.n) if guarantee else self.smallest_alpha
+        if not guarantee:
+            return self.smallest_alpha
+        alpha = -math.expm1(math.log1p(-guarantee) / self.n)
+        step = math.ulp(alpha)
+        while not self.rank(alpha, guarantee):  # rounded up, as `alpha_of`
+            alpha, step = alpha + step, 2 * step
+        return alpha
 
     def on_grid(self, scores: np.ndarray) -> np.ndarray:
         """Scores as they are ranked, `(m,)`: see `quantise`."""

@@ -64,3 +64,12 @@ def test_the_realised_rate_has_the_law_of_the_paper() -> None:
 def test_a_guarantee_outside_of_its_range_is_refused(guarantee: float) -> None:
     with pytest.raises(ConfigError, match="guarantee must be a confidence"):
         check_guarantee(guarantee)
+
+
+@pytest.mark.parametrize("guarantee", [None, 0.5, 0.9, 0.999])
+def test_the_smallest_alpha_resolves_as_it_is_told(guarantee: float | None) -> None:
+    for n in (*range(1, 60), 999, 12_345):
+        calibrator = of_size(n)
+        alpha = calibrator.smallest_alpha_with(guarantee)
+        assert alpha >= 1 or calibrator.rank(alpha, guarantee) == 1
+        assert calibrator.rank(alpha * (1 - 1e-9), guarantee) == 0
