@@ -69,6 +69,10 @@ def run_server(settings: Settings, bundles: Sequence[str]) -> None:
         signal.signal(number, lambda *_: None)
     logger.info("listening on %s://%s:%d", "https" if tls else "http", f"[{host}]" if ":" in host else host, port)
     uvicorn.Server(config).run(sockets=[listener])
+    if state.store is not None and state.store.aside.is_busy:  # the end of the interpreter would wait for it
+        logger.warning("stopped without waiting for the store")
+        logging.shutdown()
+        os._exit(0)
 
 
 def _tracing() -> "Tracing | None":

@@ -4,12 +4,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
 from pathlib import Path
-from typing import TypeVar
-
-import torch
 
 from elbound.device import cpu_workers
 from elbound.errors import ElboundError
@@ -19,12 +15,12 @@ from service.opening import open_bundle
 from service.registry import ServedModel
 from service.serving import Serving
 from service.store.errors import NoShadow, NothingBefore, NotInStore, StoreUnreadable, VersionNotFound, VersionRefused
+from service.store.loader import Loader, unless_stopping
 from service.store.records import NOTHING, Refusal, StoreModel
 from service.store.shadow import Shadow, Shadows
 from service.store.source import Listing, Source, age
 from service.store.trail import How, Trail
 
-T = TypeVar("T")
 logger = logging.getLogger("elbound")
 
 
@@ -58,7 +54,7 @@ class StoreModels:
         """Whether there was a moment at which every name of the store was served."""
         self.changing = asyncio.Lock()
         cpu_workers()  # asked while no thread has lowered it
-        self.loader = ThreadPoolExecutor(1, "elbound-loader", initializer=torch.set_num_threads, initargs=(1,))
+        self.aside = Loader()
 
     async def watch(self, stopping: asyncio.Event, *, poll_s: float) -> None:
         """Look every `poll_s` until `stopping` is set."""
@@ -67,16 +63,16 @@ class StoreModels:
                 await asyncio.wait_for(stopping.wait(), poll_s)
                 break
             try:
-                await self.look()
+                await unless_stopping(self.look(), stopping)
             except Exception:
                 logger.exception("the store could not be looked at")
-        self.loader.shutdown(wait=False, cancel_futures=True)
+        self.aside.close()
 
     async def look(self) -> None:
         """Serve what the store says now. What cannot be read or served is kept in mind, and what was served stays."""
         async with self.changing:
             try:
-                names = await self._aside(self.source.names)
+                names = await self.aside(self.source.names)
                 self.problem = None
             except StoreUnreadable as error:
                 self._tell(self.problem, error.message)
@@ -140,7 +136,7 @@ class StoreModels:
         """Follow one name: its pin, or the newest version that can be served, but never back to an older one."""
         model = self.models.get(name)
         try:
-            listing = await self._aside(self.source.listing, name)
+            listing = await self.aside(self.source.listing, name)
         except StoreUnreadable as error:
             if model is not None:
                 self._tell(model.problem, error.message)
@@ -150,7 +146,7 @@ class StoreModels:
             self._forget(name)
             return
         if model is None:
-            model = self.models[name] = StoreModel(name, await self._aside(self._read_trail, name))
+            model = self.models[name] = StoreModel(name, await self.aside(self._read_trail, name))
         model.listing, model.problem = listing, None
         for version in model.refused.keys() - {*listing.versions, listing.pin}:
             self._accept(model, version)
@@ -169,11 +165,11 @@ class StoreModels:
 
     async def _activate(self, model: StoreModel, version: str | None, how: How) -> StoreModel:
         if version is None:
-            await self._aside(self.source.write_pin, model.name, None)
+            await self.aside(self.source.write_pin, model.name, None)
             await self._look_at(model.name)
             return model
         served = await self._wanted(model, version)
-        await self._aside(self.source.write_pin, model.name, version)
+        await self.aside(self.source.write_pin, model.name, version)
         model.listing = Listing(model.listing.versions, version)
         if version != model.active:
             await self._swap(model, served, how)
@@ -186,7 +182,7 @@ class StoreModels:
             raise NotInStore(f"{name} is a bundle of its own: the store has no versions of it", where="model")
         if model is None:
             raise ModelNotFound(f"the store has no model {name[:100]!r}", where="model")
-        listing = await self._aside(self.source.listing, name)
+        listing = await self.aside(self.source.listing, name)
         model.listing = listing or NOTHING
         return model
 
@@ -208,7 +204,7 @@ class StoreModels:
         if shadow is not None and shadow.served.scorer.version == version:
             return shadow.served
         known = model.refused.get(version)
-        found = await self._aside(self._load, model, version, None if again else known)
+        found = await self.aside(self._load, model, version, None if again else known)
         if found is known:
             return known
         self._accept(model, version)
@@ -254,7 +250,7 @@ class StoreModels:
             self.shadows.stay(served, shadow)
         model.trail.go(model.active, how)
         if (path := self._trail_file(model.name)) is not None:
-            await self._aside(model.trail.save, path)
+            await self.aside(model.trail.save, path)
 
     def _accept(self, model: StoreModel, version: str) -> None:
         """Nothing is known against a version any more."""
@@ -291,7 +287,3 @@ class StoreModels:
     def _trail_file(self, name: str) -> Path | None:
         folder = self.serving.drift.folder
         return None if folder is None else folder / f"{name}.versions.json"
-
-    async def _aside(self, call: Callable[..., T], *arguments: object) -> T:
-        """What blocks, in the loader's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.loader, call, *arguments)
