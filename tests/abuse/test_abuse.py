@@ -1,6 +1,7 @@
 """Everything that is known to hurt a server of this kind, against a real one: `make test-abuse` prints a table."""
 
 import contextlib
+import gzip
 import resource
 import socket
 import time
@@ -106,6 +107,19 @@ def gzips(server: Server) -> None:
     twice = bombs.gzipped(bombs.MEGABYTE, 600)
     send(server, twice, "application/x-ndjson", NUMBERS, 400, 413, 422, **encoding)
     send(server, packed[:-9], "text/csv", NUMBERS, 400, 413, 422, **encoding)
+
+
+def grown_json(server: Server) -> None:
+    """Text of 500 MB at most, of which each byte would be thirty once it is parsed."""
+    encoding = {"content-encoding": "gzip"}
+    for part in (b"[],", b"{},", b"1.5,", b'{"a":1},'):
+        packed = b"".join((gzip.compress(b"["), bombs.gzipped(part * 100_000, 1_000), gzip.compress(b"1]")))
+        send(server, packed, "application/json", NUMBERS, 413, **encoding)
+        send(server, packed, "application/x-ndjson", NUMBERS, 413, 422, **encoding)
+    lines = bombs.gzipped(b"[" + b"1.5," * 1_000 + b"1.5]\n", 90_000)
+    send(server, lines, "application/x-ndjson", NUMBERS, 413, **encoding)
+    answer = server.client.post("/v2/models/numbers/infer", content=packed, headers=encoding)
+    assert answer.status_code == 413
 
 
 def numbers(server: Server) -> None:
@@ -221,6 +235,7 @@ ABUSES: dict[str, Callable[[Server], None]] = {
     "CSV with a million columns, an open quote": wide_csv,
     "npy headers of 10^12 values": arrays,
     "gzip, 486 kB to 500 MB": gzips,
+    "gzip, 500 kB to JSON of 10 GB": grown_json,
     "NaN, Infinity, endless digits": numbers,
     "nested JSON": nested,
     "zip bombs": zips,
