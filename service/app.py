@@ -46,6 +46,7 @@ from service.store.shadow import Shadows
 from service.store.source import LocalStore, Source
 from service.streaming.streams import Streams
 from service.trust import trusted_keys
+from service.v2.examples import add_examples
 from service.warming import warm_up
 
 if TYPE_CHECKING:
@@ -212,6 +213,7 @@ def _document(app: FastAPI, state: State, table: RouteTable) -> None:
             document = plain()
             scorers = [served.scorer for served in state.registry.models.values()]
             document["paths"]["/score"]["post"]["requestBody"] = request_body(scorers)
+            add_examples(document, scorers)
             document_access(document, table, with_keys=bool(state.settings.api_keys_file))
             app.openapi_schema = document
         return app.openapi_schema

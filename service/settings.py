@@ -80,6 +80,7 @@ class Settings:
         16 << 30, "Largest body that is scored piece by piece, as received and as opened.", low=1
     )
     max_streams: int = _setting(8, "Uploads that are scored piece by piece at once; beyond, 503.", low=1)
+    max_streams_per_key: int = _setting(4, "Of these, those that one key may have; beyond, 429.", low=1)
     max_held_bytes: int = _setting(
         8 << 20, "Scores of one streamed upload that wait in memory until they are read; the rest waits on disk.", low=0
     )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from service.access.routes import RouteTable
+from service.errors import is_v2
 
 REFUSALS = {
     "401": "The key is missing, unknown or revoked.",
@@ -23,9 +24,9 @@ def document_access(document: dict[str, Any], table: RouteTable, *, with_keys: b
             operation["security"] = [{"key": [route.access]}] if with_keys else []
             wanted = [status for status in REFUSALS if status != "429" or route.access == "score"]
             for status in wanted:
-                operation["responses"].setdefault(status, _refusal(REFUSALS[status]))
+                operation["responses"].setdefault(status, _refusal(REFUSALS[status], path))
 
 
-def _refusal(description: str) -> dict[str, object]:
-    schema = {"$ref": "#/components/schemas/ErrorAnswer"}
+def _refusal(description: str, path: str) -> dict[str, object]:
+    schema = {"$ref": f"#/components/schemas/{'V2Error' if is_v2(path) else 'ErrorAnswer'}"}
     return {"description": description, "content": {"application/json": {"schema": schema}}}

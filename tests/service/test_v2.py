@@ -434,7 +434,7 @@ def test_without_a_store_nothing_is_loaded_or_unloaded(
         content = b"" if body is None else orjson.dumps(body)
         return server.client.post(f"/v2/repository/{path}", content=content, headers={"authorization": "Bearer a"})
 
-    for parameters in ({"config": "{}"}, {"file:1/model.bin": "AA=="}, {"config": None}, [1]):
+    for parameters in ({"config": "{}"}, {"file:1/model.bin": "AA=="}, {"config": None}, [1], None, []):
         for action in ("load", "unload"):
             assert "take no parameters" in error(post(f"models/rows/{action}", {"parameters": parameters}), 400)
     assert "no store" in error(post("models/rows/load", {}), 409)
