@@ -24,16 +24,15 @@ MOST_GROWTH = 96
 def check_json(data: bytes, *, max_json_depth: int, max_bytes: int) -> None:
     """Raise LimitExceeded where JSON is nested too deep, or would take more than `max_bytes` beside its own text."""
     lists, objects = data.count(b"["), data.count(b"{")
-    if lists + objects > max_json_depth and json_depth(data) > max_json_depth:
+    if len(data) * MOST_GROWTH > max_bytes:
+        most = data.count(b",") * VALUE_BYTES + lists * LIST_BYTES + objects * OBJECT_BYTES
+        if most > max_bytes and any(size > max_bytes for size in _sizes(data)):
+            raise LimitExceeded(
+                f"JSON of so many cells, lists and objects that they take more than {max_bytes:,} bytes", where="body"
+            )
+    if lists + objects > max_json_depth and any(depth > max_json_depth for depth in _depths(data)):
         raise LimitExceeded(
             f"JSON nested more than {max_json_depth:,} deep, which is all that max_json_depth allows", where="body"
-        )
-    if len(data) * MOST_GROWTH <= max_bytes:
-        return
-    most = data.count(b",") * VALUE_BYTES + lists * LIST_BYTES + objects * OBJECT_BYTES
-    if most > max_bytes and json_bytes(data) > max_bytes:
-        raise LimitExceeded(
-            f"JSON of so many cells, lists and objects that they take more than {max_bytes:,} bytes", where="body"
         )
 
 
@@ -63,16 +62,29 @@ def _held_bytes(found: object) -> int:
 
 def json_depth(data: bytes) -> int:
     """The deepest nesting in a document: 0 for a number, 1 for `[]`. Of what is no JSON it is any number."""
-    level = deepest = 0
-    for signs in _outside_texts(data, b"[]{}"):
-        levels = level + np.cumsum(STEPS[signs], dtype=np.int64)
-        deepest, level = max(deepest, int(levels.max())), int(levels[-1])
-    return deepest
+    return max(_depths(data), default=0)
 
 
 def json_bytes(data: bytes) -> int:
     """About what the cells, lists and objects of a document take once they are parsed."""
-    return sum(int(COSTS[signs].sum()) for signs in _outside_texts(data, b",[{"))
+    return max(_sizes(data), default=0)
+
+
+def _depths(data: bytes) -> Iterator[int]:
+    """The deepest nesting of one chunk after the other."""
+    level = 0
+    for signs in _outside_texts(data, b"[]{}"):
+        levels = level + np.cumsum(STEPS[signs], dtype=np.int64)
+        level = int(levels[-1])
+        yield int(levels.max())
+
+
+def _sizes(data: bytes) -> Iterator[int]:
+    """What all chunks so far take, one after the other."""
+    size = 0
+    for signs in _outside_texts(data, b",[{"):
+        size += int(COSTS[signs].sum())
+        yield size
 
 
 def _outside_texts(data: bytes, wanted: bytes) -> Iterator[np.ndarray]:
