@@ -23,7 +23,6 @@ from elbound.data.formats import (
 )
 from elbound.data.imagefiles import read_member, zip_images
 from elbound.data.items import TensorItems
-from elbound.data.jsonbounds import check_json
 from elbound.data.longcells import set_long_cells_aside
 from elbound.data.matrix import json_matrix
 from elbound.data.npy import parse_npy
@@ -228,13 +227,11 @@ def _json_rows(
     body: bytes, scorer: Scorer, settings: Settings, left: Budget
 ) -> list[dict[str, object] | list[object]] | np.ndarray | RawTable:
     """`{"rows": [...]}`, a bare list of rows, or one row as an object; an array where it is large and of numbers."""
-    bounds = {"max_json_depth": settings.max_json_depth, "max_bytes": left.expanded_bytes}
     if len(body) >= MATRIX_BYTES and scorer.table is not None:
-        check_json(body, **bounds)
-        matrix = json_matrix(body)
+        matrix = json_matrix(body, max_bytes=left.expanded_bytes)
         if matrix is not None and len(matrix) <= left.rows and scorer.table.takes_matrix(matrix):
             return matrix
-    document = load_json(body, **bounds)
+    document = load_json(body, max_json_depth=settings.max_json_depth, max_bytes=left.expanded_bytes)
     rows = document
     if isinstance(document, dict):
         rows = document["rows"] if isinstance(document.get("rows"), list) and len(document) == 1 else [document]

@@ -8,6 +8,7 @@ from elbound.errors import LimitExceeded
 
 MAX_PARSED_DEPTH = 1024
 """What the parsers themselves refuse beyond."""
+MOST_BYTES = 1 << 36
 CHUNK = 1 << 20
 QUOTE = ord('"')
 STEPS = np.zeros(256, np.int8)
@@ -21,18 +22,22 @@ MOST_GROWTH = 96
 """What no document grows beyond: `{},` is three bytes."""
 
 
-def check_json(data: bytes, *, max_json_depth: int, max_bytes: int) -> None:
-    """Raise LimitExceeded where JSON is nested too deep, or would take more than `max_bytes` beside its own text."""
-    lists, objects = data.count(b"["), data.count(b"{")
-    if len(data) * MOST_GROWTH > max_bytes:
-        most = data.count(b",") * VALUE_BYTES + lists * LIST_BYTES + objects * OBJECT_BYTES
-        if most > max_bytes and any(size > max_bytes for size in _sizes(data)):
-            raise LimitExceeded(
-                f"JSON of so many cells, lists and objects that they take more than {max_bytes:,} bytes", where="body"
-            )
-    if lists + objects > max_json_depth and any(depth > max_json_depth for depth in _depths(data)):
+def check_depth(data: bytes, max_json_depth: int) -> None:
+    """Raise LimitExceeded where lists and objects stand in each other more than `max_json_depth` deep."""
+    if data.count(b"[") + data.count(b"{") > max_json_depth and any(depth > max_json_depth for depth in _depths(data)):
         raise LimitExceeded(
             f"JSON nested more than {max_json_depth:,} deep, which is all that max_json_depth allows", where="body"
+        )
+
+
+def check_size(data: bytes, max_bytes: int) -> None:
+    """Raise LimitExceeded where a document would take more than `max_bytes` beside its own text."""
+    if len(data) * MOST_GROWTH <= max_bytes:
+        return
+    most = data.count(b",") * VALUE_BYTES + data.count(b"[") * LIST_BYTES + data.count(b"{") * OBJECT_BYTES
+    if most > max_bytes and any(size > max_bytes for size in _sizes(data)):
+        raise LimitExceeded(
+            f"JSON of so many cells, lists and objects that they take more than {max_bytes:,} bytes", where="body"
         )
 
 

@@ -8,7 +8,7 @@ from service.errors import is_v2
 REFUSALS = {
     "401": "The key is missing, unknown or revoked.",
     "403": "The key does not have the scope; without keys, another host or origin than this machine's.",
-    "429": "The key is in debt; see Retry-After.",
+    "429": "The key is in debt, or has too many uploads open; see Retry-After.",
 }
 
 
