@@ -21,7 +21,7 @@ from elbound.data.celltext import list_to_arrow
 from elbound.data.csvtext import MAX_HEADER_BYTES, CsvText, RaggedRows, csv_header, csv_options
 from elbound.data.encodings import is_compact, write_out, written_bytes
 from elbound.data.items import TensorItems
-from elbound.data.jsonbounds import MAX_PARSED_DEPTH, HeldRows, check_json
+from elbound.data.jsonbounds import MAX_PARSED_DEPTH, MOST_BYTES, HeldRows, check_depth, check_size
 from elbound.data.longcells import long_cell
 from elbound.data.schema import doubled_names, list_names
 from elbound.data.table import Rows, TablePreprocessor
@@ -37,8 +37,8 @@ class TableLimits:
 
     max_columns: int = 10_000
     max_rows: int = 50_000_000
-    max_bytes: int = 1 << 36
-    max_cell_bytes: int = 1 << 36
+    max_bytes: int = MOST_BYTES
+    max_cell_bytes: int = MOST_BYTES
     max_json_depth: int = MAX_PARSED_DEPTH
 
     def check(self, *, columns: int = 0, rows: int = 0, size: int = 0) -> None:
@@ -192,13 +192,14 @@ def json_row(line: bytes, number: int, limits: TableLimits) -> dict[str, object]
     return row
 
 
-def load_json(data: bytes, *, max_json_depth: int = MAX_PARSED_DEPTH, max_bytes: int = TableLimits.max_bytes) -> object:
+def load_json(data: bytes, *, max_json_depth: int = MAX_PARSED_DEPTH, max_bytes: int = MOST_BYTES) -> object:
     """The document in `data`. Numbers beyond float64 (1e400) are infinite, which is their cell's error.
 
     `max_bytes` is what its cells may take once they are parsed. Raises DecodeError, for a bare NaN or Infinity too,
     and LimitExceeded.
     """
-    check_json(data, max_json_depth=max_json_depth, max_bytes=max_bytes)
+    check_size(data, max_bytes)
+    check_depth(data, max_json_depth)
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
