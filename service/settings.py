@@ -74,7 +74,11 @@ class Settings:
     )
     drain_timeout_s: int = _setting(10, "Longest that a refused body is read and dropped.", low=1)
     max_body_bytes: int = _setting(64 << 20, "Largest body of a request.", low=1)
-    max_expanded_bytes: int = _setting(512 << 20, "Most that a gzip, a zip or a compressed table may open to.", low=1)
+    max_expanded_bytes: int = _setting(
+        512 << 20,
+        "Most that a gzip, a zip or a compressed table may open to, and that JSON may take once it is parsed.",
+        low=1,
+    )
     max_rows: int = _setting(100_000, "Most items in one upload.", low=1)
     max_stream_bytes: int = _setting(
         16 << 30, "Largest body that is scored piece by piece, as received and as opened.", low=1
