@@ -25,6 +25,7 @@ from elbound.scorer import Scorer
 from service.errors import STATUS, NoItemScored, QuotaExceeded, answer_of, on_disconnect, on_unexpected_error
 from service.scoring import Answer, Terms
 from service.v2.compression import answer_encoding
+from service.v2.examples import infer_example
 from service.v2.items import TensorFacts, inputs_of
 from service.v2.outputs import encode_answer
 from service.v2.requests import WantedOutput
@@ -519,3 +520,20 @@ def test_a_column_that_only_groups_is_an_input_more(numeric_scorer: Scorer) -> N
 )  # fmt: skip
 def test_an_answer_is_compressed_as_it_is_asked_for(asked: str | None, encoding: str | None) -> None:
     assert answer_encoding(asked) == encoding
+
+
+def test_the_document_names_a_model_and_has_a_request_that_it_answers(server: Server) -> None:
+    document = server.client.get("/openapi.json").json()
+    post = document["paths"]["/v2/models/{name}/versions/{version}/infer"]["post"]
+    known = {one["name"]: one["example"] for one in post["parameters"] if one["in"] == "path"}
+    answer = server.client.post(
+        "/v2/models/{name}/versions/{version}/infer".format(**known),
+        json=post["requestBody"]["content"]["application/json"]["example"],
+    )
+    assert len(outputs(answer)["is_outlier"]) == 2
+
+
+@pytest.mark.parametrize("name", ["rows", "numbers", "pictures"])
+def test_an_example_is_answered(server: Server, request: pytest.FixtureRequest, name: str) -> None:
+    scorer = request.getfixturevalue({"rows": "table", "numbers": "numeric", "pictures": "image"}[name] + "_scorer")
+    outputs(infer(server, name, infer_example(scorer)))
