@@ -531,6 +531,7 @@ def test_the_document_names_a_model_and_has_a_request_that_it_answers(server: Se
         json=post["requestBody"]["content"]["application/json"]["example"],
     )
     assert len(outputs(answer)["is_outlier"]) == 2
+    assert post["responses"]["200"]["content"].keys() == {"application/json", "application/octet-stream"}
 
 
 @pytest.mark.parametrize("name", ["rows", "numbers", "pictures"])
