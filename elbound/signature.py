@@ -93,6 +93,11 @@ class Trust:
     name: str | None = None
     version: str | None = None
 
+    @classmethod
+    def of(cls, trusted_keys: Path | None) -> "Trust":
+        """A signature by one of the keys of that file, or nothing where none is named. Raises ConfigError."""
+        return cls(None if trusted_keys is None else TrustedKeys.read(trusted_keys))
+
     def check_signature(self, folder: Path, manifest: bytes) -> None:
         """Raise BundleUntrusted unless `manifest`, the bytes of the folder's manifest, is signed as asked."""
         if self.keys is None:

@@ -47,6 +47,7 @@ from service.store.shadow import Shadows
 from service.store.source import LocalStore, Source
 from service.streaming.streams import Streams
 from service.trust import trusted_keys
+from service.v2.examples import add_examples
 from service.warming import warm_up
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ def _document(app: FastAPI, state: State, table: RouteTable) -> None:
             document["paths"]["/score"]["post"]["requestBody"] = request_body(scorers)
             live_answer = document["paths"]["/live"]["get"]["responses"]["200"]["content"][NDJSON]
             del live_answer["schema"]["type"]  # FastAPI says that whatever is not JSON is text
+            add_examples(document, scorers)
             document_access(document, table, with_keys=bool(state.settings.api_keys_file))
             app.openapi_schema = document
         return app.openapi_schema

@@ -228,10 +228,10 @@ def _json_rows(
 ) -> list[dict[str, object] | list[object]] | np.ndarray | RawTable:
     """`{"rows": [...]}`, a bare list of rows, or one row as an object; an array where it is large and of numbers."""
     if len(body) >= MATRIX_BYTES and scorer.table is not None:
-        matrix = json_matrix(body)
+        matrix = json_matrix(body, max_bytes=left.expanded_bytes)
         if matrix is not None and len(matrix) <= left.rows and scorer.table.takes_matrix(matrix):
             return matrix
-    document = load_json(body, max_json_depth=settings.max_json_depth)
+    document = load_json(body, max_json_depth=settings.max_json_depth, max_bytes=left.expanded_bytes)
     rows = document
     if isinstance(document, dict):
         rows = document["rows"] if isinstance(document.get("rows"), list) and len(document) == 1 else [document]

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from elbound import errors as library
 from elbound.errors import ElboundError
+from service.access.routes import TABLE
 from service.store import errors as store
 
 
@@ -236,9 +237,18 @@ def answer_of(error: ElboundError, path: str = "") -> Response:
     return error_response(status, body, headers)
 
 
+def forget_frames(error: ElboundError) -> None:
+    """Let go of what an error was raised in, once it is kept or told: those frames hold the body of the request.
+
+    What leads back to the error makes a circle of them, which stays in memory until the collector comes by.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+
+
 async def on_elbound_error(request: Request, error: Exception) -> Response:
     """What went wrong with a request, in the one shape."""
     assert isinstance(error, ElboundError)
+    forget_frames(error)
     request.scope[ERROR_CODE] = error.code
     return answer_of(error, request.scope["path"])
 
@@ -248,7 +258,8 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = request.scope[ERROR_CODE] = HTTP_CODES.get(error.status_code, "http_error")
     body = error_body(code, str(error.detail), path=request.scope["path"])
-    return error_response(error.status_code, body, error.headers)
+    allowed = {"Allow": ", ".join(TABLE.methods(request.scope["path"]))} if error.status_code == 405 else {}
+    return error_response(error.status_code, body, {**(error.headers or {}), **allowed})
 
 
 async def on_disconnect(request: Request, _: Exception) -> Response:

@@ -1,5 +1,6 @@
 """Reading a body within its limit, and opening gzip within its own."""
 
+import io
 import zlib
 from collections.abc import Collection
 
@@ -13,6 +14,8 @@ MAX_MEMBERS = 100_000
 """Parts of one gzip: tools that write several make them of 64 kB and more."""
 WINDOW_BYTES = 1 << 12
 """What a member is first given of the body; twice as much each time, since what it leaves over is copied."""
+MAX_WINDOW_BYTES = 1 << 16
+"""It opens to 64 MB at most."""
 UPLOADED = ("gzip",)
 """The encodings of uploads."""
 
@@ -60,7 +63,7 @@ def expand(body: bytes, encoding: str, *, max_expanded_bytes: int) -> bytes:
     """The body behind a Content-Encoding that was checked. Raises DecodeError, LimitExceeded."""
     if encoding not in WINDOW_BITS:
         return body
-    parts: list[bytes] = []
+    opened = io.BytesIO()  # gives away what it holds without a copy
     position = size = members = 0
     packed = memoryview(body)
     while position < len(body):
@@ -73,15 +76,14 @@ def expand(body: bytes, encoding: str, *, max_expanded_bytes: int) -> bytes:
             if not piece:
                 raise DecodeError(f"the {encoding} body is truncated", where="body")
             try:
-                parts.append(member.decompress(piece, max_expanded_bytes + 1 - size))
+                size += opened.write(member.decompress(piece, max_expanded_bytes + 1 - size))
             except zlib.error as error:
                 raise DecodeError(f"the body is not readable as {encoding}: {error}", where="body") from error
-            size += len(parts[-1])
             if size > max_expanded_bytes:
                 raise LimitExceeded(
                     f"the body opens to more than {max_expanded_bytes:,} bytes", code="body_too_large", where="body"
                 )
             position += len(piece)
-            window *= 2
+            window = min(2 * window, MAX_WINDOW_BYTES)
         position -= len(member.unused_data)
-    return b"".join(parts)
+    return opened.getvalue()

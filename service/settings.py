@@ -74,12 +74,17 @@ class Settings:
     )
     drain_timeout_s: int = _setting(10, "Longest that a refused body is read and dropped.", low=1)
     max_body_bytes: int = _setting(64 << 20, "Largest body of a request.", low=1)
-    max_expanded_bytes: int = _setting(512 << 20, "Most that a gzip, a zip or a compressed table may open to.", low=1)
+    max_expanded_bytes: int = _setting(
+        512 << 20,
+        "Most that a gzip, a zip or a compressed table may open to, and that JSON may take once it is parsed.",
+        low=1,
+    )
     max_rows: int = _setting(100_000, "Most items in one upload.", low=1)
     max_stream_bytes: int = _setting(
         16 << 30, "Largest body that is scored piece by piece, as received and as opened.", low=1
     )
     max_streams: int = _setting(8, "Uploads that are scored piece by piece at once; beyond, 503.", low=1)
+    max_streams_per_key: int = _setting(4, "Of these, those that one key may have; beyond, 429.", low=1)
     max_live_streams: int = _setting(32, "Readers of /live at once; beyond, 503.", low=0)
     max_held_bytes: int = _setting(
         8 << 20, "Scores of one streamed upload that wait in memory until they are read; the rest waits on disk.", low=0

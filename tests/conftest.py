@@ -52,6 +52,13 @@ def fit_table(table: pa.Table, *, name: str = "rows", **settings: object) -> Sco
     return fit_detector(table, infer_schema(table).schema, config)
 
 
+def fit_pictures() -> Scorer:
+    images = squares(400)
+    schema = ImageSchema(height=12, width=12, channels=1)
+    config = DetectorConfig(name="pictures", alpha=0.05, device="cpu", steps=120)
+    return fit_detector(torch.from_numpy(images[:, None]), schema, config)
+
+
 def odd_detector() -> tuple[Detector, TableSchema, torch.Tensor]:
     """An untrained detector of a number and another with gaps, of parts that are no default, and its 60 events."""
     table = mixed_table(60, seed=2).select(["a", "c"])
@@ -94,10 +101,7 @@ def numeric_scorer() -> Scorer:
 
 @pytest.fixture(scope="session")
 def image_scorer() -> Scorer:
-    images = squares(400)
-    schema = ImageSchema(height=12, width=12, channels=1)
-    config = DetectorConfig(name="pictures", alpha=0.05, device="cpu", steps=120)
-    return fit_detector(torch.from_numpy(images[:, None]), schema, config)
+    return fit_pictures()
 
 
 @pytest.fixture(scope="session")

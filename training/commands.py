@@ -10,6 +10,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Alpha = Annotated[float | None, typer.Option(help="False-alarm rate; the bundle's own by default.")]
 EXIT_DO_NOT_SHIP = 3
 
+TrustedKeysFile = Annotated[
+    Path | None,
+    typer.Option("--trusted-keys", help="Public keys in PEM: the bundle must be signed by one of them."),
+]
 Guarantee = Annotated[
     float | None, typer.Option(help="Confidence that the rate stays below alpha, as 0.9; the bundle's own by default.")
 ]
@@ -131,12 +135,15 @@ def evaluate(
     anomalous: Annotated[Path | None, typer.Option(help="Known anomalies, for AUROC.")] = None,
     alpha: Alpha = None,
     device: Device = "auto",
+    trusted_keys: TrustedKeysFile = None,
 ) -> None:
     """Measure the realised false-alarm rate and, with anomalies, AUROC and average precision."""
     from elbound.scorer import Scorer
+    from elbound.signature import Trust
     from training.evaluate import show_evaluation
 
-    show_evaluation(Scorer.from_bundle(bundle, device=device), normal, anomalous, alpha=alpha)
+    scorer = Scorer.from_bundle(bundle, device=device, trust=Trust.of(trusted_keys))
+    show_evaluation(scorer, normal, anomalous, alpha=alpha)
 
 
 def calibrate(
@@ -188,15 +195,18 @@ def score(
         str | None,
         typer.Option(help="HOST:PORT of the cluster; RAY_ADDRESS, or one started for the run, by default."),
     ] = None,
+    trusted_keys: TrustedKeysFile = None,
 ) -> None:
     """Score files of any size without a server; one row an item, errors included."""
+    from elbound.signature import Trust
     from training.bulk.command import Output, choose_cluster, score_files
 
     cluster = choose_cluster(engine, ray_address)
     output = Output.choose(out, kind=format, resume=resume, partition=partition)
     score_files(
-        bundle, files, output, heatmaps=heatmaps, alpha=alpha, guarantee=guarantee, device=device, cluster=cluster
-    )
+        bundle, files, output, heatmaps=heatmaps, alpha=alpha, guarantee=guarantee, device=device, cluster=cluster,
+        trust=Trust.of(trusted_keys),
+    )  # fmt: skip
 
 
 def explain(
@@ -226,17 +236,15 @@ def explain(
 
 def inspect(
     bundle: Bundle,
-    trusted_keys: Annotated[
-        Path | None, typer.Option(help="Public keys in PEM: the bundle must be signed by one of them.")
-    ] = None,
+    trusted_keys: TrustedKeysFile = None,
 ) -> None:
     """Check a bundle's hashes, golden rows and signature; show its schema, model and thresholds."""
     from elbound.scorer import Scorer
-    from elbound.signature import Trust, TrustedKeys
+    from elbound.signature import Trust
     from training.console import show_bundle
 
-    keys = TrustedKeys.read(trusted_keys) if trusted_keys is not None else None
-    show_bundle(Scorer.from_bundle(bundle, device="cpu", trust=Trust(keys)), bundle, signed=keys is not None)
+    scorer = Scorer.from_bundle(bundle, device="cpu", trust=Trust.of(trusted_keys))
+    show_bundle(scorer, bundle, signed=trusted_keys is not None)
 
 
 def signing_key(

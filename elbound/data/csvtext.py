@@ -14,6 +14,8 @@ from elbound.errors import DecodeError, ItemError, LimitExceeded
 
 DELIMITERS = ",;\t|"
 MAX_HEADER_BYTES = 1 << 20
+BEFORE_HEADER = re.compile(rb"(?:\xef\xbb\xbf|[\r\n])*")
+"""Byte order marks and empty lines, of which Arrow itself passes over one mark."""
 CSV_BLOCK_BYTES = 4 << 20
 
 
@@ -21,7 +23,7 @@ def csv_header(start: bytes) -> tuple[list[str], str]:
     """Names of the columns and the delimiter, from the first `MAX_HEADER_BYTES`. Raises DecodeError, LimitExceeded."""
     whole = len(start) < MAX_HEADER_BYTES
     try:
-        text = start.decode("utf-8-sig", errors="strict" if whole else "ignore").lstrip("\r\n")
+        text = start.decode("utf-8", errors="strict" if whole else "ignore").lstrip("\ufeff\r\n")
     except UnicodeDecodeError as error:
         raise DecodeError(f"the CSV is not UTF-8 text: byte {error.start} cannot be read") from error
     if not text.strip():
@@ -56,7 +58,7 @@ class CsvText:
         self._is_text = is_text
         source.seek(0)
         start = source.read(MAX_HEADER_BYTES)
-        source.seek(len(start) - len(start.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")))
+        source.seek(BEFORE_HEADER.match(start).end())  # type: ignore[union-attr]
 
     def readable(self) -> bool:
         return True

@@ -21,7 +21,7 @@ from elbound.data.celltext import list_to_arrow
 from elbound.data.csvtext import MAX_HEADER_BYTES, CsvText, RaggedRows, csv_header, csv_options
 from elbound.data.encodings import is_compact, write_out, written_bytes
 from elbound.data.items import TensorItems
-from elbound.data.jsondepth import MAX_PARSED_DEPTH, check_depth
+from elbound.data.jsonbounds import MAX_PARSED_DEPTH, MOST_BYTES, HeldRows, check_depth, check_size
 from elbound.data.longcells import long_cell
 from elbound.data.schema import doubled_names, list_names
 from elbound.data.table import Rows, TablePreprocessor
@@ -37,8 +37,8 @@ class TableLimits:
 
     max_columns: int = 10_000
     max_rows: int = 50_000_000
-    max_bytes: int = 1 << 36
-    max_cell_bytes: int = 1 << 36
+    max_bytes: int = MOST_BYTES
+    max_cell_bytes: int = MOST_BYTES
     max_json_depth: int = MAX_PARSED_DEPTH
 
     def check(self, *, columns: int = 0, rows: int = 0, size: int = 0) -> None:
@@ -160,6 +160,7 @@ def parse_ndjson(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTab
     """One JSON object or array a line; blank lines are passed over, a broken line is one bad row."""
     rows: list[dict[str, object] | list[object]] = []
     bad: dict[int, ItemError] = {}
+    held = HeldRows(limits.max_bytes)
     for number, line in enumerate(source, start=1):
         line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         if not line.strip():
@@ -172,6 +173,7 @@ def parse_ndjson(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTab
             bad[place] = error
             continue
         limits.check(columns=len(row))
+        held.add(line, row)
         rows.append(row)
     return RawTable(rows=rows, bad=bad)
 
@@ -179,7 +181,7 @@ def parse_ndjson(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTab
 def json_row(line: bytes, number: int, limits: TableLimits) -> dict[str, object] | list[object]:
     """The row on a line of NDJSON, `number` counted from 1. Raises ItemError."""
     try:
-        row = load_json(line, max_json_depth=limits.max_json_depth)
+        row = load_json(line, max_json_depth=limits.max_json_depth, max_bytes=limits.max_bytes)
     except (DecodeError, LimitExceeded) as error:
         raise ItemError(f"line {number} is {error.message}", code=error.code, where=f"line {number}") from error
     if not isinstance(row, dict | list):
@@ -190,19 +192,22 @@ def json_row(line: bytes, number: int, limits: TableLimits) -> dict[str, object]
     return row
 
 
-def load_json(data: bytes, *, max_json_depth: int = MAX_PARSED_DEPTH) -> object:
+def load_json(data: bytes, *, max_json_depth: int = MAX_PARSED_DEPTH, max_bytes: int = MOST_BYTES) -> object:
     """The document in `data`. Numbers beyond float64 (1e400) are infinite, which is their cell's error.
 
-    Raises DecodeError, for a bare NaN or Infinity too, and LimitExceeded.
+    `max_bytes` is what its cells may take once they are parsed. Raises DecodeError, for a bare NaN or Infinity too,
+    and LimitExceeded.
     """
+    check_size(data, max_bytes)
     check_depth(data, max_json_depth)
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        try:
-            return json.loads(data, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError):
-            raise DecodeError(f"not JSON: {error.msg}", code="json_invalid") from error
+        reason = error.msg  # the error itself holds all of the text
+    try:
+        return json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise DecodeError(f"not JSON: {reason}", code="json_invalid") from None
 
 
 def _refuse_constant(name: str) -> object:

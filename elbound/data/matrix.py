@@ -3,12 +3,16 @@
 import numpy as np
 import simdjson
 
+from elbound.data.jsonbounds import MOST_BYTES, check_size
 
-def json_matrix(data: bytes) -> np.ndarray | None:
+
+def json_matrix(data: bytes, *, max_bytes: int = MOST_BYTES) -> np.ndarray | None:
     """Rows `(n, d)` float64 of `[[1, 2], ...]` or `{"rows": [[1, 2], ...]}`; None for any other document.
 
     Who gets None reads it as objects, and finds out what is the matter if anything is. Costs a third of that.
+    Raises LimitExceeded for more cells than `max_bytes` hold.
     """
+    check_size(data, max_bytes)
     if data[:1] not in (b"[", b"{"):  # simdjson passes over a byte order mark
         return None
     try:

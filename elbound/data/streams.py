@@ -19,6 +19,7 @@ import pyarrow.parquet
 from elbound.data.csvstream import csv_pieces
 from elbound.data.encodings import written_bytes
 from elbound.data.formats import NO_LIMITS, RawTable, TableLimits, decoding, json_row, plain_table, text_columns
+from elbound.data.jsonbounds import HeldRows
 from elbound.data.pieces import Cutter, TablePiece, Wanted
 from elbound.data.readers import (
     BROKEN_FILE,
@@ -258,11 +259,15 @@ def _json_piece(start: int, lines: list[tuple[int, bytes]], is_wanted: bool, lim
         return TablePiece(start, len(lines))
     rows: list[dict[str, object] | list[object]] = []
     bad: dict[int, ItemError] = {}
+    held = HeldRows(limits.max_bytes)
     for place, (number, line) in enumerate(lines):
         try:
-            rows.append(json_row(line, number, limits))
+            row = json_row(line, number, limits)
         except ItemError as error:
             bad[place] = error
+            continue
+        held.add(line, row)
+        rows.append(row)
     return TablePiece(start, len(lines), RawTable(rows=rows, bad=bad, start=start))
 
 

@@ -65,6 +65,10 @@ class RouteTable:
             if "{" not in path:
                 self.fixed[method, path] = found
 
+    def methods(self, path: str) -> list[str]:
+        """What a path may be asked with, for `Allow`: each route by itself knows only its own method."""
+        return sorted({method for method, pattern, _ in self.patterns if pattern.match(path)})
+
     def find(self, method: str, path: str) -> KnownRoute | None:
         """The row, or None for what no route answers. A path may end in a newline: the router answers that too."""
         method = "GET" if method == "HEAD" else method
@@ -90,3 +94,6 @@ def check_listed(routes: Sequence[BaseRoute]) -> None:
     missing = rows_of(routes) - set(ROUTES)
     if missing:
         raise LookupError(f"routes without a row in service.access.routes.ROUTES: {', '.join(sorted(missing))}")
+
+
+TABLE = RouteTable(ROUTES)

@@ -17,7 +17,7 @@ router = APIRouter()
     summary="What happens now",
     responses={
         200: {"model": LiveRecord, "description": "Lines without an end, each of this form."},
-        503: refusal("As many read already as may."),
+        503: refusal("As many read already as may.", "/live"),
     },
 )
 async def live(request: Request) -> Response:

@@ -45,6 +45,12 @@ NOT_READY: dict[int | str, dict[str, object]] = {503: {"model": V2Error}}
 FAILED: dict[int | str, dict[str, object]] = {
     status: {"model": V2Error} for status in (400, 401, 404, 408, 413, 415, 422, 503, 504)
 }
+INFERRED: dict[int | str, dict[str, object]] = FAILED | {
+    200: {
+        "description": "The outputs as JSON; where binary ones were asked for, their bytes follow it.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
 INFER_EXTRA: dict[str, object] = {
     "requestBody": INFER_BODY,
     "parameters": [*INFER_HEADERS, *({"name": name, "in": "header", **facts} for name, facts in HEADERS.items())],
@@ -96,7 +102,11 @@ async def version_ready(request: Request, name: str, version: str) -> Response:
 
 
 @router.post(
-    f"{MODEL}/infer", response_model=V2InferAnswer, responses=FAILED, openapi_extra=INFER_EXTRA, summary="Score tensors"
+    f"{MODEL}/infer",
+    response_model=V2InferAnswer,
+    responses=INFERRED,
+    openapi_extra=INFER_EXTRA,
+    summary="Score tensors",
 )
 async def infer(request: Request, name: str) -> Response:
     """Scores, p-values and verdicts at the bundle's own alpha, as tensors of `[n]`."""
@@ -104,7 +114,7 @@ async def infer(request: Request, name: str) -> Response:
 
 
 @router.post(
-    f"{VERSION}/infer", response_model=V2InferAnswer, responses=FAILED, openapi_extra=INFER_EXTRA,
+    f"{VERSION}/infer", response_model=V2InferAnswer, responses=INFERRED, openapi_extra=INFER_EXTRA,
     summary="Score tensors by a version",
 )  # fmt: skip
 async def version_infer(request: Request, name: str, version: str) -> Response:

@@ -47,8 +47,8 @@ async def index(request: Request) -> Response:
 
 
 @router.post(
-    f"{REPOSITORY}/models/{{name}}/load", responses=NOT_CHANGED, openapi_extra={"requestBody": REPOSITORY_BODY},
-    summary="Load a model",
+    f"{REPOSITORY}/models/{{name}}/load", response_class=Response, responses=NOT_CHANGED,
+    openapi_extra={"requestBody": REPOSITORY_BODY}, summary="Load a model",
 )  # fmt: skip
 async def load(request: Request, name: str) -> Response:
     """The pinned or newest version of the server's own store; a request cannot carry a model or say where one is."""
@@ -56,8 +56,8 @@ async def load(request: Request, name: str) -> Response:
 
 
 @router.post(
-    f"{REPOSITORY}/models/{{name}}/unload", responses=NOT_CHANGED, openapi_extra={"requestBody": REPOSITORY_BODY},
-    summary="Unload a model",
+    f"{REPOSITORY}/models/{{name}}/unload", response_class=Response, responses=NOT_CHANGED,
+    openapi_extra={"requestBody": REPOSITORY_BODY}, summary="Unload a model",
 )  # fmt: skip
 async def unload(request: Request, name: str) -> Response:
     """Serve a model of the store no longer, in this process and until it is loaded again."""
@@ -66,7 +66,7 @@ async def unload(request: Request, name: str) -> Response:
 
 async def _change(request: Request, name: str, *, loaded: bool) -> Response:
     state = state_of(request)
-    parameters = (await _document(request)).get("parameters") or {}
+    parameters = (await _document(request)).get("parameters", {})
     if not (isinstance(parameters, dict) and all(value is HARMLESS.get(key, ...) for key, value in parameters.items())):
         raise ConfigError(
             "load and unload take no parameters: models come from the server's own store", where="parameters"

@@ -21,7 +21,7 @@ from elbound.errors import ElboundError
 from service.access.caller import Caller, caller_of, unless_left
 from service.answer import fixed_header, groups_document, summary_document
 from service.decode import join
-from service.errors import BREAK_OFF, ERROR_CODE, CallerLeft, DeadlineExceeded, Overloaded
+from service.errors import BREAK_OFF, ERROR_CODE, CallerLeft, DeadlineExceeded, Overloaded, forget_frames
 from service.limits import body_too_large, check_encoding
 from service.metrics import STREAMED
 from service.scoring import Answer, none_scored
@@ -75,8 +75,9 @@ class StreamedScore(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ElboundError, ClientDisconnect where nothing is answered yet."""
         scope[STREAMED] = True
-        with self.state.streams.admit():
-            work = Work(self.state, self.order, self.reader, self.encoding, caller_of(scope))
+        caller = caller_of(scope)
+        with self.state.streams.admit(caller.key):
+            work = Work(self.state, self.order, self.reader, self.encoding, caller)
             receiving = asyncio.create_task(work.receive(receive))
             scoring = asyncio.create_task(work.score())
             watching = asyncio.create_task(work.end_with_its_key())
@@ -196,6 +197,7 @@ class Work:
                 coming = self._read()
                 await self._score_piece(items)
         except ElboundError as error:
+            forget_frames(error)
             self.failure = error
         except Exception:
             logger.exception("an upload could not be scored")

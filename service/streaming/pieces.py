@@ -3,6 +3,7 @@
 import asyncio
 import io
 import math
+import shutil
 import zipfile
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -99,7 +100,9 @@ class Reader:
 
     def _whole(self, source: io.BufferedReader) -> TensorItems:
         """What is read as one piece: JSON, an image, a form."""
-        uploads = asyncio.run(split_request(source.read(), self.content_type, self.settings))
+        body = io.BytesIO()  # grows in place, and gives away what it holds without a copy
+        shutil.copyfileobj(source, body, READ_BYTES)
+        uploads = asyncio.run(split_request(body.getvalue(), self.content_type, self.settings))
         return decode_all(uploads, self.scorer, self.settings)
 
     def _tables(self, source: io.BufferedReader, media_type: str, stack: ExitStack) -> Iterator[TensorItems]:

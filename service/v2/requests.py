@@ -37,7 +37,9 @@ class InferRequest:
 
 def read_request(body: bytes, header_length: str | None, limits: TableLimits) -> InferRequest:
     """The request of a `body`. Raises DecodeError that names the field, LimitExceeded."""
-    document = _object(load_json(_json_part(body, header_length), max_json_depth=limits.max_json_depth), "the body")
+    text = _json_part(body, header_length)
+    found = load_json(text, max_json_depth=limits.max_json_depth, max_bytes=limits.max_bytes)
+    document = _object(found, "the body")
     parameters = _parameters(document, "the request")
     inputs = _list(document, "inputs")
     if not inputs:

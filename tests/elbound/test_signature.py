@@ -8,6 +8,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
@@ -201,7 +203,7 @@ def test_a_signing_key_that_is_none_is_named(tmp_path: Path, data: bytes) -> Non
 
 
 def test_the_commands_make_keys_sign_check_and_pack(
-    table_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table_bundle: Path, normal_rows: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = shutil.copytree(table_bundle, tmp_path / "rows")
 
@@ -213,7 +215,14 @@ def test_the_commands_make_keys_sign_check_and_pack(
     assert elbound("signing-key", "release.key").exit_code == 0
     refused = elbound("inspect", bundle, "--trusted-keys", "release.key.pub")
     assert isinstance(refused.exception, BundleUntrusted)
+    pq.write_table(normal_rows, "rows.parquet")
+    scoring = ("score", bundle, "rows.parquet", "--out", "results.csv", "--trusted-keys", "release.key.pub")
+    assert isinstance(elbound(*scoring).exception, BundleUntrusted)
+    assert not Path("results.csv").exists()
+    evaluating = ("evaluate", bundle, "--normal", "rows.parquet", "--trusted-keys", "release.key.pub")
+    assert isinstance(elbound(*evaluating).exception, BundleUntrusted)
     assert "rows" in elbound("sign", bundle, "--key", "release.key").output
     assert elbound("inspect", bundle, "--trusted-keys", "release.key.pub").exit_code == 0
+    assert elbound(*scoring).exit_code == elbound(*evaluating).exit_code == 0
     packed = elbound("pack", bundle, "--out", "rows.zip").output.strip()
     assert packed == f"rows.zip@sha256:{hashlib.sha256((tmp_path / 'rows.zip').read_bytes()).hexdigest()}"

@@ -24,6 +24,7 @@ from elbound.data.image import decode_image
 from elbound.data.schema import ImageSchema
 from elbound.data.streams import arrow_pieces, parquet_pieces
 from elbound.errors import ElboundError
+from tests.fuzz.mutated import mutated
 from tests.fuzz.targets import LIMITS, TABLE, TRAIN, npy
 
 MORE_BYTES = 3 << 30
@@ -31,7 +32,6 @@ MORE_BYTES = 3 << 30
 MAX_SECONDS = 20
 MAX_PIXELS = 1_000_000
 PIXELS = np.random.default_rng(0).integers(0, 255, (24, 24, 3)).astype(np.uint8)
-EDGES = (b"\0", b"\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff\xff\xff\xff\x7f", b"\0\0\0\x80", b"\x01", b"\x80")
 
 
 def image(form: str) -> bytes:
@@ -83,28 +83,6 @@ KINDS = {
     **{form: (read_table, [table(form)]) for form in ("parquet", "feather", "arrow", "csv")},
     "npy": (npy, [array("C"), array("F")]),
 }
-
-
-def mutated(data: bytes, draw: random.Random) -> bytes:
-    """A few bytes changed, cut out, repeated, or the end cut off."""
-    found = bytearray(data)
-    for _ in range(draw.choice((1, 1, 2, 4, 16))):
-        place, length = draw.randrange(len(found)), draw.choice((1, 1, 4, 8, 64))
-        match draw.randrange(6):
-            case 0:
-                found[place] ^= 1 << draw.randrange(8)
-            case 1:
-                edge = draw.choice(EDGES)
-                found[place : place + len(edge)] = edge
-            case 2:
-                found[place : place + length] = draw.randbytes(length)
-            case 3 if len(found) > length + 1:
-                del found[place : place + length]
-            case 4:
-                found[place:place] = found[place : place + length]
-            case _ if draw.random() < 0.2 and place:
-                del found[place:]
-    return bytes(found) or b"\0"
 
 
 def main(kind: str, seconds: str, folder: str) -> None:

@@ -19,7 +19,7 @@ from elbound.bundle.files import MANIFEST, read_manifest
 from elbound.data.csvstream import csv_pieces
 from elbound.data.formats import RawTable, TableLimits, load_json, parse_csv, parse_ndjson
 from elbound.data.infer import infer_schema
-from elbound.data.jsondepth import json_depth
+from elbound.data.jsonbounds import json_depth
 from elbound.data.longcells import set_long_cells_aside
 from elbound.data.matrix import json_matrix
 from elbound.data.npy import fortran_blocks, npy_blocks, parse_npy, read_header
@@ -34,7 +34,7 @@ from service.settings import Settings
 from service.streaming.accept import answer_form
 from service.v2.requests import read_request
 
-LIMITS = TableLimits(64, 10_000, 1 << 24, 1_000, 32)
+LIMITS = TableLimits(64, 10_000, 1 << 20, 1_000, 32)
 SETTINGS = Settings(max_files=20, max_body_bytes=1 << 20)
 TRAIN = pa.table({
     "a": [0.5, 1.5, 2.5, None] * 25,
@@ -52,7 +52,7 @@ TABLE = _preprocessor()
 
 def json_rows(data: bytes) -> None:
     matrix = json_matrix(data)
-    document = load_json(data, max_json_depth=32)
+    document = load_json(data, max_json_depth=32, max_bytes=LIMITS.max_bytes)
     assert json_depth(data) <= 32
     if matrix is not None:
         found = document["rows"] if isinstance(document, dict) else document

@@ -1,15 +1,22 @@
 """What a compressed body opens to, in one go and while it arrives."""
 
+import asyncio
+import gc
 import gzip
 import io
 import zlib
 from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
 
+import httpx
 import numpy as np
 import pytest
 
 from elbound.errors import DecodeError, LimitExceeded
+from service.app import create_app
 from service.limits import MAX_MEMBERS, expand
+from service.settings import Settings
 from service.streaming.feed import BrokenGzip, Unpacked
 
 BODIES = [np.random.default_rng(0).bytes(n // 2) + b"a" * (n - n // 2) for n in (1, 4_096, 300_000)]
@@ -51,3 +58,29 @@ def test_a_stream_opens_up_to_its_limit(body: bytes) -> None:
         opened(packed[:-3], len(body))
     with pytest.raises(BrokenGzip, match="not readable"):
         opened(packed + b"junk", len(body))
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+def test_a_refused_body_is_let_go_of_at_once(table_bundle: Path, accept: str) -> None:
+    """The error kept its frames, they the body of 500 MB, and all led back to each other: until the collector came."""
+    headers = {"content-type": "application/json", "accept": accept}
+
+    async def send() -> int:
+        app = create_app(Settings(device="cpu"), [table_bundle])
+        async with app.router.lifespan_context(app):
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+                gc.collect()
+                gc.disable()
+                answer = await client.post("/score", content=b"[" + b" " * 50_000, headers=headers)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (400, "json_invalid")
+                return sum(
+                    frame.f_code.co_name in ("_json_rows", "load_json")
+                    for frame in gc.get_objects()
+                    if isinstance(frame, FrameType)
+                )
+
+    try:
+        assert asyncio.run(send()) == 0
+    finally:
+        gc.enable()

@@ -305,7 +305,7 @@ REFUSALS = [
     (b'[{"a": NaN}]', "application/json", ROWS, 400, "json_invalid", "not JSON"),
     (b"17", "application/json", ROWS, 400, "decode_failed", "list of rows"),
     (b"[]", "application/json", ROWS, 422, "no_item_scored", "no items"),
-    (b"[" * 100_000, "application/json", ROWS, 413, "limit_exceeded", "max_json_depth"),
+    (b"[" * 10_000, "application/json", ROWS, 413, "limit_exceeded", "max_json_depth"),
     (b'[[1,2,3,true,"x"]]', "application/x-www-form-urlencoded", ROWS, 415, "unsupported_media_type", "text/csv"),
     (b"x", "", ROWS, 415, "unsupported_media_type", "no Content-Type"),
     (b"a,b\n1,2\n", "text/csv", ROWS, 422, "schema_mismatch", "missing: 'c', 'ok', 'site'"),

@@ -63,6 +63,12 @@ def test_unknown_routes_answer_in_the_one_shape(server, method, path, status, co
     assert response.json()["error"]["code"] == code
 
 
+def test_a_method_that_is_not_allowed_is_told_all_that_are(server) -> None:
+    """Two routes of one path each named their own method alone."""
+    assert server.client.put("/models/rows/shadow").headers["allow"] == "DELETE, POST"
+    assert server.client.delete("/models").headers["allow"] == "GET"
+
+
 def test_requests_are_counted_under_their_template(server) -> None:
     name = 'elbound_requests_total{method="GET",route="/models/{name}",status="200"}'
     before = server.metric(name)

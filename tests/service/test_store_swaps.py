@@ -92,7 +92,9 @@ def test_fifty_swaps_under_load(start, key_file, numeric_scorer: Scorer, other_s
     scorers = (numeric_scorer, other_scorer)
     first = put(tmp_path, numeric_scorer, 0)
     keys = key_file(k={"scopes": ["score", "read", "admin"]})
-    server = start(models=tmp_path, store_poll_s=3600, api_keys_file=keys, max_streams=CLIENTS)
+    server = start(
+        models=tmp_path, store_poll_s=3600, api_keys_file=keys, max_streams=CLIENTS, max_streams_per_key=CLIENTS
+    )
     server.client.headers["authorization"] = "Bearer k"
     broken = {i for i in range(1, SWAPS + 1) if i % BROKEN_EVERY == 0}
     versions = {i: put(tmp_path, scorers[i % 2], i, broken=i in broken) for i in range(1, SWAPS + 1)}

@@ -5,6 +5,7 @@ import gzip
 import http.client
 import io
 import json
+import resource
 import socket
 import threading
 import time
@@ -326,6 +327,24 @@ def test_too_many_streams_and_a_full_spool_say_when_to_come_back(streams) -> Non
     time.sleep(0.3)
     large = post(streams, npy(np.asfortranarray(numbers(200_000))), NPY, NDJSON, model="numbers")
     assert (large.status_code, large.json()["error"]["code"]) == (413, "body_too_large")
+
+
+def test_a_disk_that_is_full_is_said_and_costs_only_who_needs_it(streams) -> None:
+    """The kernel itself refuses what is written beyond the first half megabyte of a file."""
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    rows = numbers(60_000)
+    uploads = ((npy(np.asfortranarray(rows)), NPY), (parquet(rows), PARQUET))
+    resource.prlimit(streams.process.pid, resource.RLIMIT_FSIZE, (500_000, resource.RLIM_INFINITY))
+    try:
+        for body, media_type in uploads:
+            full = post(streams, body, media_type, NDJSON, model="numbers")
+            assert (full.status_code, full.json()["error"]["code"]) == (503, "spool_full")
+            assert "File too large" in full.text
+        assert post(streams, csv_of(rows[:3]), CSV, NDJSON, model="numbers").status_code == 200
+    finally:
+        resource.prlimit(streams.process.pid, resource.RLIMIT_FSIZE, unlimited)
+    assert streams.metric("elbound_spool_bytes") == 0
+    assert post(streams, *uploads[0], NDJSON, model="numbers").status_code == 200
 
 
 def test_uploads_at_once_and_small_requests_between_them_each_get_their_own(streams, numeric_scorer: Scorer) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from elbound.calibration.conformal import check_alpha, check_guarantee
 from elbound.errors import ConfigError, DataError, MissingExtra
 from elbound.scorer import Scorer
+from elbound.signature import Trust
 from training.bulk.inputs import expand, find_inputs, total_items
 from training.bulk.parts import SUCCESS, Partition, Parts
 from training.bulk.results import FORMATS, BulkSummary
@@ -82,6 +83,7 @@ def score_files(
     device: str = "auto",
     piece_items: int | None = None,
     cluster: "Cluster | None" = None,
+    trust: Trust | None = None,
 ) -> None:
     """Score `files` under a progress bar, then say what was found and where the results are. Raises ElboundError."""
     if cluster is not None and output.kind is None:
@@ -91,7 +93,7 @@ def score_files(
         )
     paths = expand(files)
     output.check(paths)
-    scorer = Scorer.from_bundle(bundle, device=device if cluster is None else "cpu")
+    scorer = Scorer.from_bundle(bundle, device=device if cluster is None else "cpu", trust=trust)
     alpha = check_alpha(alpha) if alpha is not None else scorer.alpha
     guarantee = check_guarantee(guarantee) if guarantee is not None else scorer.guarantee
     if heatmaps is not None:

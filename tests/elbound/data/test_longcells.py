@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elbound.data.formats import RawTable, TableLimits, load_json, parse_ndjson
-from elbound.data.jsondepth import json_depth
+from elbound.data.jsonbounds import COSTS, json_bytes, json_depth
 from elbound.data.longcells import long_cell, set_long_cells_aside
 from elbound.errors import DecodeError, ItemError, LimitExceeded
 
@@ -32,9 +32,52 @@ def test_the_depth_of_a_document_is_found_whatever_its_texts_hold(document: obje
     assert json_depth(orjson.dumps(document)) == depth_of(document)
 
 
+def bytes_of(document: object) -> int:
+    if isinstance(document, dict):
+        own = COSTS[ord("{")] + max(0, len(document) - 1) * COSTS[ord(",")]
+        return int(own) + sum(map(bytes_of, document.values()))
+    if isinstance(document, list):
+        return int(COSTS[ord("[")] + max(0, len(document) - 1) * COSTS[ord(",")]) + sum(map(bytes_of, document))
+    return 0
+
+
+@given(documents, st.integers(1, 9))
+def test_what_a_document_takes_is_found_whatever_its_texts_hold_and_wherever_chunks_end(
+    document: object, chunk: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("elbound.data.jsonbounds.CHUNK", chunk)
+        assert json_bytes(orjson.dumps(document)) == bytes_of(document)
+        assert json_depth(orjson.dumps(document)) == depth_of(document)
+
+
+@pytest.mark.parametrize("part", [b"[],", b"{},", b"1.5,", b'{"a":1},'])
+def test_json_that_grows_beyond_what_may_be_held_is_refused_before_it_is_parsed(part: bytes) -> None:
+    """A gzip of half a megabyte opened to 170 million empty lists, which took 10 GB."""
+    data = b"[" + part * 1_000 + b"1]"
+    needed = json_bytes(data)
+    assert len(load_json(data, max_bytes=needed)) == 1_001  # type: ignore[arg-type]
+    with pytest.raises(LimitExceeded, match="more than"):
+        load_json(data, max_bytes=needed - 1)
+    line = parse_ndjson(io.BytesIO(data + b"\n[1]\n"), limits=TableLimits(max_bytes=needed - 1))
+    assert (line.rows, line.bad[0].code) == ([[1]], "limit_exceeded")
+
+
+def test_lines_that_grow_together_are_refused() -> None:
+    lines = b'[[1,2],{"a":3}]\n' * 100
+    assert parse_ndjson(io.BytesIO(lines), limits=TableLimits(max_bytes=100 * 600)).n == 100
+    with pytest.raises(LimitExceeded, match="all lines take more than"):
+        parse_ndjson(io.BytesIO(lines), limits=TableLimits(max_bytes=100 * 200))
+
+
+def test_signs_within_texts_take_nothing() -> None:
+    data = orjson.dumps(['[{,"\\' * 1_000])
+    assert load_json(data, max_bytes=100) == ['[{,"\\' * 1_000]
+
+
 def test_depth_is_counted_over_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     data = b'{"a]\\"}":' + b"[" * 700 + b'"[[[["' + b"]" * 700 + b"}"
-    monkeypatch.setattr("elbound.data.jsondepth.CHUNK", 7)
+    monkeypatch.setattr("elbound.data.jsonbounds.CHUNK", 7)
     assert json_depth(data) == 701
 
 

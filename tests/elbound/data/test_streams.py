@@ -95,6 +95,7 @@ def test_a_piece_is_the_same_whichever_are_wanted(tmp_path: Path, suffix: str) -
     ("a,b\n1,2\n3\n4,5,6\n7,8\n" * 9, "ragged"),
     ("a,b\n" + '"x\ny",2\n5" pipe,3\n"a ""b""\r\nc",4\n\n' * 9, "quotes"),
     ("\ufeff\r\na;b\r\n" + "1;2\r\n" * 30, "bom"),
+    ("\ufeff\ufeffa;b\r\n" + "1;2\r\n" * 30, "two boms"),
     ("a\n1\n\n2\n\n" * 5, "one column"),
     ("a,b\n" + "1\n" * 25, "all ragged"),
     ("a,b\r" + "1,2\r" * 25, "old line ends"),

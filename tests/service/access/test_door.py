@@ -26,6 +26,7 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 REFRESH_S = 5
 """A key file is looked at once a second; the rest is for a busy machine."""
+MAX_STREAMS_PER_KEY = 2
 KEYS: dict[str, dict[str, object]] = {
     "caller": {},
     "reader": {"scopes": ["read"]},
@@ -33,6 +34,7 @@ KEYS: dict[str, dict[str, object]] = {
     "admin": {"scopes": ["admin"]},
     "slow": {"rows_per_s": 0.5, "burst_rows": 2},
     "steady": {"rows_per_s": 20_000, "burst_rows": 0},
+    "greedy": {},
     "doomed-upload": {},
     "doomed-answer": {"rows_per_s": 2_000, "burst_rows": 0},
 }
@@ -45,7 +47,10 @@ def keys(key_file) -> Path:  # type: ignore[no-untyped-def]
 
 @pytest.fixture(scope="module")
 def keyed(start, keys: Path, numeric_bundle: Path):  # type: ignore[no-untyped-def]
-    return start(numeric_bundle, api_keys_file=keys, open_metrics=1, log_format="json", log_requests_percent=100)
+    return start(
+        numeric_bundle, api_keys_file=keys, open_metrics=1, log_format="json", log_requests_percent=100,
+        max_streams_per_key=MAX_STREAMS_PER_KEY,
+    )  # fmt: skip
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -161,6 +166,8 @@ def test_the_document_says_which_scope_an_operation_wants(keyed) -> None:
     assert paths["/healthz"]["get"]["security"] == []
     assert {"401", "403", "429"} <= set(paths["/score"]["post"]["responses"])
     assert "429" not in paths["/models"]["get"]["responses"]
+    refused = [paths[path]["get"]["responses"]["401"]["content"]["application/json"] for path in ("/v2", "/models")]
+    assert [one["schema"]["$ref"].rpartition("/")[2] for one in refused] == ["V2Error", "ErrorAnswer"]
 
 
 # How much
@@ -197,6 +204,30 @@ def test_a_stream_is_slowed_down_and_never_cut(keyed) -> None:
     assert seconds > 0.6, "two pieces of 8,192 rows were paid for before the third"
     after = call(keyed, "steady", "POST", "/score")
     assert after.status_code in (200, 429)  # what the last piece left may be paid already
+
+
+def test_a_key_has_only_its_share_of_the_uploads_at_once(keyed) -> None:
+    def upload(key: str) -> httpx.Response:
+        headers = {"content-type": "text/csv", "accept": NDJSON, **bearer(key)}
+        return keyed.client.post("/score", content=rows(1), headers=headers)
+
+    address = keyed.url.removeprefix("http://").split(":")
+    head = (
+        f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nAccept: {NDJSON}\r\n"
+        "Authorization: Bearer greedy\r\nContent-Length: 100000\r\n\r\n"
+    )
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_STREAMS_PER_KEY):
+            connection = stack.enter_context(socket.create_connection(address, timeout=REFRESH_S))
+            connection.sendall(head.encode())
+        wait_for(lambda: keyed.metric("elbound_uploads_open") == MAX_STREAMS_PER_KEY)
+        refused = upload("greedy")
+        assert code_of(refused) == (429, "quota_exceeded")
+        assert "2 uploads of the key 'greedy'" in refused.text
+        assert refused.headers["retry-after"] == "1"
+        assert upload("caller").status_code == 200
+    wait_for(lambda: keyed.metric("elbound_uploads_open") == 0)
+    assert upload("greedy").status_code == 200
 
 
 # Until when
