@@ -5,18 +5,10 @@ from typing import Annotated
 
 import typer
 
-Bundle = Annotated[Path, typer.Argument(help="A bundle that `elbound train` wrote.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Alpha = Annotated[float | None, typer.Option(help="False-alarm rate; the bundle's own by default.")]
-EXIT_DO_NOT_SHIP = 3
+from training import shipping
+from training.options import Alpha, Bundle, Device, Guarantee, TrustedKeysFile
 
-TrustedKeysFile = Annotated[
-    Path | None,
-    typer.Option("--trusted-keys", help="Public keys in PEM: the bundle must be signed by one of them."),
-]
-Guarantee = Annotated[
-    float | None, typer.Option(help="Confidence that the rate stays below alpha, as 0.9; the bundle's own by default.")
-]
+EXIT_DO_NOT_SHIP = 3
 
 
 def register(app: typer.Typer) -> None:
@@ -27,9 +19,9 @@ def register(app: typer.Typer) -> None:
     app.command()(score)
     app.command()(explain)
     app.command()(inspect)
-    app.command("signing-key")(signing_key)
-    app.command()(sign)
-    app.command()(pack)
+    app.command("signing-key")(shipping.signing_key)
+    app.command()(shipping.sign)
+    app.command()(shipping.pack)
     app.command()(demo)
 
 
@@ -223,15 +215,18 @@ def explain(
     alpha: Alpha = None,
     guarantee: Guarantee = None,
     device: Device = "auto",
+    trusted_keys: TrustedKeysFile = None,
 ) -> None:
     """Show why the anomalies of a file are odd: each column's share of the score, or where in the image."""
+    from elbound.signature import Trust
     from training.explain.choice import Which
     from training.explain.command import explain_file
 
     which = Which(every, tuple(index or ()), most)
     explain_file(
-        bundle, file, which, top=top, out=out, as_json=as_json, alpha=alpha, guarantee=guarantee, device=device
-    )
+        bundle, file, which, top=top, out=out, as_json=as_json, alpha=alpha, guarantee=guarantee, device=device,
+        trust=Trust.of(trusted_keys),
+    )  # fmt: skip
 
 
 def inspect(
@@ -245,41 +240,6 @@ def inspect(
 
     scorer = Scorer.from_bundle(bundle, device="cpu", trust=Trust.of(trusted_keys))
     show_bundle(scorer, bundle, signed=trusted_keys is not None)
-
-
-def signing_key(
-    file: Annotated[Path, typer.Argument(help="The private key, for its owner alone; FILE.pub is the public one.")],
-) -> None:
-    """Make a pair of keys for `elbound sign` and `elbound serve --trusted-keys`."""
-    from elbound.signature import write_signing_key
-
-    typer.echo(f"key {write_signing_key(file)}: keep {file} secret; {file}.pub is what servers trust")
-
-
-def sign(
-    bundle: Bundle,
-    key: Annotated[Path, typer.Option(help="The private Ed25519 key in PEM that `elbound signing-key` wrote.")],
-) -> None:
-    """Sign a bundle: check its hashes and write who vouches for it beside its manifest."""
-    from elbound.bundle import sign_bundle
-    from elbound.signature import key_id, read_signing_key
-
-    private = read_signing_key(key)
-    manifest = sign_bundle(bundle, private)
-    typer.echo(f"{manifest.name} {manifest.version} signed by the key {key_id(private.public_key())}")
-
-
-def pack(
-    bundle: Bundle,
-    out: Annotated[Path | None, typer.Option(help="The zip; NAME-VERSION.zip here by default.")] = None,
-) -> None:
-    """Pack a bundle into one file for `elbound serve https://.../FILE.zip@sha256:HEX`, and print that hash."""
-    from elbound.bundle.archive import pack_bundle
-    from elbound.bundle.files import read_manifest
-
-    manifest = read_manifest(bundle)
-    out = out or Path(f"{manifest.name}-{manifest.version}.zip")
-    typer.echo(f"{out}@sha256:{pack_bundle(bundle, out)}")
 
 
 def demo(

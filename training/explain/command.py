@@ -21,6 +21,7 @@ from elbound.explanation import (
     row_documents,
 )
 from elbound.scorer import Scorer
+from elbound.signature import Trust
 from training.console import console
 from training.explain.choice import Chosen, Rate, Verdict, Which, choose_items, events_of
 from training.explain.pictures import image_picture
@@ -57,11 +58,12 @@ def explain_file(
     alpha: float | None = None,
     guarantee: float | None = None,
     device: str = "auto",
+    trust: Trust | None = None,
 ) -> None:
     """Print or draw why the chosen items of `file` are odd. Raises BundleError, ConfigError, DataError."""
     if top < 1:
         raise ConfigError(f"--top must be at least 1. Got {top} instead", where="top")
-    scorer = Scorer.from_bundle(bundle, device=device)
+    scorer = Scorer.from_bundle(bundle, device=device, trust=trust)
     rate = Rate(
         scorer.alpha if alpha is None else check_alpha(alpha),
         scorer.guarantee if guarantee is None else check_guarantee(guarantee),
