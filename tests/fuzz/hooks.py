@@ -6,6 +6,7 @@ Runs in the environment of schemathesis alone.
 import base64
 import os
 import random
+from functools import partial
 from typing import Any
 
 import requests
@@ -46,11 +47,17 @@ def before_load_schema(_context: Any, document: dict[str, Any]) -> None:
 def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
     """Most binary tensors are told where their JSON ends; what is to be ended has begun."""
     if case.operation.label == "DELETE /models/{name}/shadow":
-        for version in VERSIONS:  # one of them is live, and refused
-            url = f"{os.environ[SERVER]}/models/numbers/shadow"
-            requests.post(url, json={"version": version}, headers=ALL_SCOPES, timeout=30)
+        begin_shadow()
     if case.media_type == INFER_BINARY and isinstance(case.body, bytes) and len(case.body) % 8:
         case.headers = {**(case.headers or {}), INFER_HEADER: str(case.body.find(b"}}\0") + 2 or len(case.body))}
+
+
+def begin_shadow() -> None:
+    """Beside whichever version of the store's model is live, which another case may have unloaded."""
+    ask = partial(requests.post, headers=ALL_SCOPES, timeout=30)
+    ask(f"{os.environ[SERVER]}/v2/repository/models/numbers/load")
+    for version in VERSIONS:  # one of them is live, and refused
+        ask(f"{os.environ[SERVER]}/models/numbers/shadow", json={"version": version})
 
 
 def bodies(samples: list[bytes]) -> st.SearchStrategy[bytes]:
