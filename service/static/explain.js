@@ -32,7 +32,7 @@ export function explanationOf(item, signal) {
  * @param {AbortSignal} signal
  */
 export function nearestOf(item, alpha, signal) {
-  const query = { explain: "true", counterfactual: "true", top: item.source ? "1" : null, alpha: String(alpha) };
+  const query = { counterfactual: "true", alpha: String(alpha) };
   return remembered(`nearest ${item.id} ${item.version} ${alpha}`, () => ask(item, query, signal));
 }
 
