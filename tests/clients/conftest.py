@@ -1,5 +1,5 @@
 """The server of `tests/service`."""
 
-from tests.service.conftest import start
+from tests.service.conftest import key_file, start
 
-__all__ = ["start"]
+__all__ = ["key_file", "start"]

@@ -45,10 +45,16 @@ def url(start: Callable, table_bundle: Path) -> str:  # type: ignore[type-arg]
     return str(start(table_bundle).url)
 
 
-def run(script: str, address: str, rows: list[dict[str, object]]) -> dict[str, object]:
+@pytest.fixture(scope="module")
+def keyed(start: Callable, key_file: Callable, table_bundle: Path) -> str:  # type: ignore[type-arg]
+    """A server whose key `boss` may do everything: one without keys changes no models."""
+    return str(start(table_bundle, api_keys_file=key_file(boss={"scopes": ["score", "read", "admin"]})).url)
+
+
+def run(script: str, rows: list[dict[str, object]], *addresses: str) -> dict[str, object]:
     """What a client answered to `script`."""
     done = subprocess.run(
-        [PYTHON, FOLDER / script, address], input=json.dumps(rows), capture_output=True, text=True, timeout=120
+        [PYTHON, FOLDER / script, *addresses], input=json.dumps(rows), capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, object] = json.loads(done.stdout)
@@ -64,16 +70,17 @@ def assert_scores(found: dict[str, object], names: list[str], expected: dict[str
             np.testing.assert_allclose(answer[output], values, rtol=1e-5, atol=1e-5, err_msg=f"{name}: {output}")
 
 
-def test_tritons_clients_score(url: str, rows, expected, table_scorer: Scorer) -> None:  # type: ignore[no-untyped-def]
-    found = run("triton_client.py", url.removeprefix("http://"), rows)
+def test_tritons_clients_score(url: str, keyed: str, rows, expected, table_scorer: Scorer) -> None:  # type: ignore[no-untyped-def]
+    found = run("triton_client.py", rows, url.removeprefix("http://"), keyed.removeprefix("http://"))
     assert found["healthy"] == [True] * 3
     assert found["server"] == "elbound"
     assert found["inputs"] == ["a", "b", "c", "ok", "site"]
     assert found["ready"] == [True, False]
     assert found["index"] == [{"name": "rows", "version": table_scorer.version, "state": "READY", "reason": ""}]
-    load, unload, unknown, version = found["errors"]  # type: ignore[misc]
+    load, unload, forbidden, unknown, version = found["errors"]  # type: ignore[misc]
     assert load.startswith("400 load and unload take no parameters")
     assert unload.startswith("409 this server has no store")
+    assert forbidden.startswith("403 a server without keys does not have the scope 'admin'")
     assert unknown.startswith("404 there is no model 'nothing'")
     assert version.startswith("404 rows has no version '1'")
     assert (found["id True"], found["id False"]) == ("7", "7")
@@ -83,7 +90,7 @@ def test_tritons_clients_score(url: str, rows, expected, table_scorer: Scorer) -
 
 
 def test_kserves_client_scores(url: str, rows, expected) -> None:  # type: ignore[no-untyped-def]
-    found = run("kserve_client.py", url, rows)
+    found = run("kserve_client.py", rows, url)
     assert found["healthy"] == [True, True, True, False]
     assert (found["id True"], found["id False"]) == ("7", "7")
     assert_scores(found, ["binary True", "binary False"], expected)

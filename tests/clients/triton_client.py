@@ -10,6 +10,7 @@ import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
 OUTPUTS = ("score", "threshold", "is_outlier", "p_value", "elbo", "reconstruction", "kl")
+KEY = {"Authorization": "Bearer boss"}
 
 
 def inputs_of(rows: list[dict], *, binary: bool) -> list[triton.InferInput]:
@@ -32,9 +33,9 @@ def listed(result: triton.InferResult) -> dict[str, list]:
     return {name: result.as_numpy(name).tolist() for name in OUTPUTS}
 
 
-def blocking(address: str, rows: list[dict]) -> dict[str, object]:
+def blocking(address: str, keyed: str, rows: list[dict]) -> dict[str, object]:
     found: dict[str, object] = {}
-    with triton.InferenceServerClient(address) as client:
+    with triton.InferenceServerClient(address) as client, triton.InferenceServerClient(keyed) as boss:
         found["healthy"] = [client.is_server_live(), client.is_server_ready(), client.is_model_ready("rows")]
         found["server"] = client.get_server_metadata()["name"]
         metadata = client.get_model_metadata("rows")
@@ -43,7 +44,8 @@ def blocking(address: str, rows: list[dict]) -> dict[str, object]:
         found["ready"] = [client.is_model_ready("rows", version), client.is_model_ready("rows", "1")]
         found["index"] = client.get_model_repository_index()
         found["errors"] = [
-            message_of(lambda: client.load_model("rows", config="{}")),
+            message_of(lambda: boss.load_model("rows", headers=KEY, config="{}")),
+            message_of(lambda: boss.unload_model("rows", headers=KEY)),
             message_of(lambda: client.unload_model("rows")),
             message_of(lambda: client.infer("nothing", inputs_of(rows, binary=True))),
             message_of(lambda: client.get_model_metadata("rows", "1")),
@@ -88,5 +90,6 @@ def message_of(call) -> str:  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    address, rows = sys.argv[1], json.load(sys.stdin)
-    json.dump(blocking(address, rows) | asyncio.run(awaited(address, rows)), sys.stdout)
+    address, keyed = sys.argv[1:]
+    rows = json.load(sys.stdin)
+    json.dump(blocking(address, keyed, rows) | asyncio.run(awaited(address, rows)), sys.stdout)
