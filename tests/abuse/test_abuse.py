@@ -15,8 +15,9 @@ from tests.abuse import bombs
 from tests.abuse.vitals import Row, Vitals, forget_peak, open_connections, probing, wait_for_rest
 from tests.service.conftest import Server
 
-MAX_GROWTH_MB = 64
-"""What the second time may leave in memory over the first: allocators keep some."""
+MAX_GROWTH_MB, MOST_TIMES = 64, 4
+"""What a time may leave in memory over the one before, and within how many it must come to that: allocators keep some
+for each thread, and threads take turns."""
 MAX_PEAK_MB = 1_280
 """Above what there was before: an opened body (512 MB, max_expanded_bytes) and a copy of it while it is parsed."""
 MAX_HEALTHZ_S = 3.0
@@ -258,6 +259,13 @@ def enough_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
+def abuse(name: str, server: Server, before: Vitals) -> Vitals:
+    """Once, and what is left of it."""
+    ABUSES[name](server)
+    wait_for_rest(server, before.connections + 1)
+    return Vitals.of(server)
+
+
 @pytest.mark.parametrize("name", ABUSES)
 def test_the_server_answers_on_and_keeps_its_memory(name: str, abused: Server, rows: list[Row]) -> None:
     abused.client.close()
@@ -266,11 +274,12 @@ def test_the_server_answers_on_and_keeps_its_memory(name: str, abused: Server, r
     forget_peak(abused)
     before = Vitals.of(abused)
     with probing(abused) as probe:
-        ABUSES[name](abused)
-        wait_for_rest(abused, before.connections + 1)
-        once = Vitals.of(abused)
-        ABUSES[name](abused)
-        wait_for_rest(abused, before.connections + 1)
+        once = abuse(name, abused, before)
+        for _ in range(1, MOST_TIMES):
+            again = abuse(name, abused, before)
+            if again.rss_mb - once.rss_mb < MAX_GROWTH_MB:
+                break
+            once = again
     wait_for_rest(abused, before.connections)
     twice = Vitals.of(abused)
     rows.append(Row(name, before, once, twice, probe))
