@@ -9,6 +9,7 @@ ElboundError
 │   │   └── UnsupportedMedia  a format that is not read here
 │   ├── LimitExceeded         larger than a stated limit
 │   ├── TooFewItems           not enough items for what was asked
+│   ├── DoubtfulData          probably not what the caller meant to train on
 │   └── ItemError             one item of many; the others are unharmed
 ├── FitError                  training diverged or cannot be continued
 └── BundleError               a bundle that cannot be written or read
@@ -85,6 +86,12 @@ class TooFewItems(DataError):
     """Not enough items for what was asked."""
 
     default_code = "too_few_items"
+
+
+class DoubtfulData(DataError):
+    """Probably not what the caller meant to train on; the message names the flag that trains on it anyway."""
+
+    default_code = "data_doubtful"
 
 
 class ItemError(DataError):

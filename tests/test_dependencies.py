@@ -89,10 +89,10 @@ def test_only_one_file_knows_ray() -> None:
                 assert "training.bulk.cluster" not in imports(file) or file.name == "command.py", file
 
 
-def test_no_file_is_longer_than_three_hundred_lines() -> None:
+def test_no_file_is_longer_than_five_hundred_lines() -> None:
     for package in ("elbound", "training", "service"):
         for file in files(package):
-            assert len(file.read_text().splitlines()) <= 300, file
+            assert len(file.read_text().splitlines()) <= 500, file
 
 
 def test_nothing_is_pickled() -> None:

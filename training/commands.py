@@ -39,6 +39,10 @@ def train(
     ] = None,
     schema: Annotated[Path | None, typer.Option(help="A schema in JSON instead of an inferred one.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="A column to leave out; may be repeated.")] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="A column to score although it looks like an id, a time, a label or a constant; repeatable."),
+    ] = None,
     id: Annotated[str | None, typer.Option(help="The column that names the rows.")] = None,  # noqa: A002
     split_by: Annotated[
         str | None, typer.Option(help="Column (or pattern of the file name) whose groups stay together.")
@@ -49,6 +53,9 @@ def train(
     image_size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels, as in 32x48.")] = None,
     resize: Annotated[str | None, typer.Option(help="fit (with borders), crop or stretch.")] = None,
     max_bad_share: Annotated[float | None, typer.Option(help="Share of images that may be unreadable.")] = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Train although something about the data is in doubt.")
+    ] = False,
     profile: Annotated[
         str | None, typer.Option(help="default, or fast: for tables one small net and its ELBO.")
     ] = None,
@@ -89,12 +96,14 @@ def train(
             "path": data,
             "schema_file": schema,
             "exclude": tuple(exclude or ()),
+            "include": tuple(include or ()),
             "id": id,
             "split_by": split_by,
             "group_by": group_by,
             "image_size": _size(image_size),
             "resize": resize,
             "max_bad_share": max_bad_share,
+            "anyway": anyway or None,
         },
         "model": {"profile": profile, "mode": mode, "latent": latent, "width": width},
         "fit": {

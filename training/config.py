@@ -17,17 +17,21 @@ class _Section(BaseModel):
 
 class DataConfig(_Section):
     """What to train on. `image_size` is (height, width) in pixels; `split_by` a column or, for images, a
-    regular expression of the file name whose first group (or whole match) names the group, and so is `group_by`."""
+    regular expression of the file name whose first group (or whole match) names the group, and so is `group_by`.
+    `include` are columns to score although they look like an identifier, a time, a label or a constant; `anyway`
+    trains although something about the data is in doubt."""
 
     path: Path
     schema_file: Path | None = None
     exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
     id: str | None = None
     split_by: str | None = None
     group_by: str | None = None
     image_size: tuple[int, int] | None = None
     resize: Literal["fit", "crop", "stretch"] = "fit"
     max_bad_share: float = Field(default=0.1, ge=0, le=1)
+    anyway: bool = False
 
 
 class ModelConfig(_Section):

@@ -14,10 +14,11 @@ from elbound.fit.detector import Fitted
 from training.config import ReportConfig
 from training.console import console, report_progress, warn
 from training.evaluate import require_extra
+from training.inputs.read import holds_images
+from training.inputs.source import Source
 from training.interrupt import stop_on_interrupt
 from training.report.build import Report, budget_seconds, build_report
 from training.report.verdict import DoNotShip
-from training.sources import Source, holds_images
 
 PACKAGES = ("matplotlib", "scipy.stats", "sklearn.metrics")
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from elbound.bundle import check_target
-from elbound.errors import BundleError, ConfigError
+from elbound.errors import BundleError, ConfigError, DoubtfulData
 from elbound.export import check_export, with_export
 from elbound.fit.detector import DetectorConfig, fit_all
 from elbound.fit.image_defaults import settle_mode
@@ -11,9 +11,10 @@ from elbound.fit.loop import FitControls, Interrupted
 from elbound.scorer import Scorer
 from training.config import TrainConfig
 from training.console import console, fit_progress, show_calibration, show_schema, warn
+from training.inputs.read import read_source
+from training.inputs.source import Source
 from training.interrupt import stop_on_interrupt
 from training.judgement import check_before, conclude, report_on
-from training.sources import Source, read_source
 
 
 def train(config: TrainConfig) -> Scorer:
@@ -29,6 +30,7 @@ def train(config: TrainConfig) -> Scorer:
     source = read_source(config.data, mode=config.model.mode)
     for warning in source.warnings:
         warn(warning)
+    _settle_doubts(source, anyway=config.data.anyway)
     if config.bundle.export:
         check_export(source.schema)
     anomalies = check_before(config.report, source)
@@ -54,6 +56,15 @@ def train(config: TrainConfig) -> Scorer:
         conclude(report, out, strict=config.report.strict)
     console.print(f"next: elbound serve {out}", markup=False)
     return scorer
+
+
+def _settle_doubts(source: Source, *, anyway: bool) -> None:
+    """Raise DoubtfulData that names every doubt; with `anyway` each is a warning."""
+    if source.doubts and not anyway:
+        found = "\n".join(f"  - {doubt}" for doubt in source.doubts)
+        raise DoubtfulData(f"these data look doubtful:\n{found}\n--anyway trains on them all the same")
+    for doubt in source.doubts:
+        warn(doubt)
 
 
 def _exported(scorer: Scorer) -> Scorer:

@@ -9,9 +9,9 @@ from elbound.errors import MissingExtra
 from elbound.scorer import Scorer
 from training import judgement
 from training.config import ReportConfig
+from training.inputs.source import Source
 from training.judgement import check_before, conclude, report_on
 from training.report.verdict import DoNotShip
-from training.sources import Source
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("no font")])

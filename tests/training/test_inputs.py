@@ -18,7 +18,8 @@ from elbound.data.schema import Column, IgnoredColumn, ImageSchema, TableSchema
 from elbound.data.table import TablePreprocessor
 from elbound.errors import ConfigError, DataError, DecodeError, ElboundError, SchemaError, UnsupportedMedia
 from training.config import DataConfig
-from training.sources import Source, holds_images, read_source
+from training.inputs.read import holds_images, read_source
+from training.inputs.source import Source
 
 CSV = "a,b,site,t\n1.5,yes,x,2020-01-01\n2.5,no,y,2020-01-02\n1.5,,x,\n"
 

@@ -1,0 +1,1 @@
+"""What a path holds, read as items to train on."""
