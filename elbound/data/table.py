@@ -55,7 +55,7 @@ class TablePreprocessor:
         groups = None
         if self.schema.group_by in table.column_names:
             groups = cell_groups(table.column(self.schema.group_by))
-        return self._read(cells, table.num_rows, names=names, groups=groups)
+        return self._read(cells, table.num_rows, places=places, names=names, groups=groups)
 
     def rows_to_tensor(self, rows: Rows, *, places: np.ndarray | None = None) -> TensorItems:
         """Items of JSON rows: objects by column name, or arrays in the schema's order.
@@ -65,7 +65,7 @@ class TablePreprocessor:
         """
         plain = self._plain.read(rows)
         if plain is not None:
-            return keep_readable(torch.from_numpy(plain), {})
+            return keep_readable(torch.from_numpy(plain), _empty_rows(plain, places))
         errors: dict[int, ItemError] = {}
         blank = [None] * len(self.schema.columns)
         called = range(len(rows)) if places is None else places.tolist()
@@ -76,7 +76,8 @@ class TablePreprocessor:
         names = None
         if identifier is not None:
             names = _item_names([row.get(identifier) if isinstance(row, Mapping) else None for row in rows], places)
-        return self._read(cells, len(rows), errors=errors, names=names, groups=self._groups_of_rows(rows, cells))
+        groups = self._groups_of_rows(rows, cells)
+        return self._read(cells, len(rows), places=places, errors=errors, names=names, groups=groups)
 
     def takes_matrix(self, array: np.ndarray) -> bool:
         """Whether numbers `(n, d)` mean the same to `array_to_tensor` as they do as JSON rows."""
@@ -92,7 +93,7 @@ class TablePreprocessor:
         with np.errstate(over="ignore"):  # a long double beyond float64 is infinite, and that item's error
             array = array.astype(np.float64, order="C")
         if self._all_numbers and not np.isinf(array).any():
-            return keep_readable(torch.from_numpy(array), {})
+            return keep_readable(torch.from_numpy(array), _empty_rows(array, None))
         cells = {name: pa.chunked_array([array[:, i]]) for i, name in enumerate(self._names)}
         by = self.schema.group_by
         return self._read(cells, len(array), groups=cell_groups(cells[by]) if by in cells else None)
@@ -109,6 +110,7 @@ class TablePreprocessor:
         cells: Mapping[str, Cells],
         n: int,
         *,
+        places: np.ndarray | None = None,
         errors: dict[int, ItemError] | None = None,
         names: Sequence[str] | None = None,
         groups: Sequence[str | None] | None = None,
@@ -123,6 +125,7 @@ class TablePreprocessor:
                 unseen[column.name] += found.unseen
             for row, message in found.errors.items():
                 errors.setdefault(row, ItemError(message, code="cell_invalid", where=column.name))
+        errors = _empty_rows(x, places) | errors
         return keep_readable(torch.from_numpy(x), errors, names=names, unseen=unseen, groups=groups)
 
     def _groups_of_rows(self, rows: Rows, cells: Mapping[str, Cells]) -> list[str | None] | None:
@@ -154,6 +157,20 @@ class TablePreprocessor:
             gaps = [name for name in self._names if name not in self._required and name not in row]
             self.schema.check_names([*row, *gaps])
         return [row.get(name) for name in self._names]
+
+
+def _empty_rows(x: np.ndarray, places: np.ndarray | None) -> dict[int, ItemError]:
+    """An error for each row of `x` `(n, d)` without a single value: there is nothing to score."""
+    first = np.isnan(x[:, 0])
+    if not first.any():  # the usual case, which costs one pass over one column
+        return {}
+    rows = np.flatnonzero(first)
+    rows = rows[np.isnan(x[rows]).all(1)]
+    called = rows if places is None else places[rows]
+    return {
+        row: ItemError("every cell is empty", code="row_empty", where=f"row {place}")
+        for row, place in zip(rows.tolist(), called.tolist(), strict=True)
+    }
 
 
 def _item_names(identifiers: Sequence[object], places: np.ndarray | None) -> list[str]:

@@ -44,15 +44,15 @@ def table_plan(schema: TableSchema, train: Tensor) -> Plan:
     n, d = train.shape
     bank = bank_size(n, d)
     shared = {"prior": "aggregate", "components": bank, "bank": bank}
-    first = _table_model(d, n).model_copy(update={**shared, "scores": (*HALVES, "neighbours")})
-    second = first.model_copy(update={"view": "normal", "typed": typed_values(schema, train), "scores": FUSED})
+    first = _table_model(schema, train).model_copy(update={**shared, "scores": (*HALVES, "neighbours")})
+    typed = {**first.typed, **typed_values(schema, train)}
+    second = first.model_copy(update={"view": "normal", "typed": typed, "scores": FUSED})
     return Plan(DetectorSpec(models=(first, second)), "fused", (FUSED, tuple(f"normal.{name}" for name in FUSED)))
 
 
-def fast_table_plan(schema: TableSchema, train: Tensor) -> Plan:  # noqa: ARG001 - the same shape as its sibling
+def fast_table_plan(schema: TableSchema, train: Tensor) -> Plan:
     """One net, two samples, the −ELBO alone: for where a tenth of the work matters more than the last points."""
-    n, d = train.shape
-    model = _table_model(d, n).model_copy(update={"nets": 1, "samples": FAST_SAMPLES, "scores": HALVES})
+    model = _table_model(schema, train).model_copy(update={"nets": 1, "samples": FAST_SAMPLES, "scores": HALVES})
     return Plan(DetectorSpec(models=(model,)), "negative_elbo")
 
 
@@ -68,7 +68,8 @@ def default_settings(schema: TableSchema | ImageSchema, n: int) -> FitSettings:
     return FitSettings(steps=image_step_budget(n), batch_items=IMAGE_BATCH, learning_rate=IMAGE_LEARNING_RATE)
 
 
-def _table_model(d: int, n: int) -> ModelSpec:
+def _table_model(schema: TableSchema, train: Tensor) -> ModelSpec:
+    n, d = train.shape
     return ModelSpec(
         view="standard",
         nets=TABLE_NETS,
@@ -76,6 +77,8 @@ def _table_model(d: int, n: int) -> ModelSpec:
         samples=TABLE_SAMPLES,
         variance_floor=variance_floor(n),
         novelty=1 / (n + 1),
+        odd_gaps=True,
+        typed=constant_values(schema, train),
     )
 
 
@@ -95,6 +98,17 @@ def bank_size(n: int, d: int) -> int:
     2,000 rows found what 4,000 found on 18 tables, in half of the time.
     """
     return min(n, 2000, max(200, 4_000_000 // d))
+
+
+def constant_values(schema: TableSchema, train: Tensor) -> dict[int, tuple[float, ...]]:
+    """Numeric columns with one value in train `(n, d)`, and that value.
+
+    They are no few values to choose from: the view sees to it that every other value is far, however near it is.
+    """
+    seen = ~torch.isnan(train)
+    low, high = train.masked_fill(~seen, torch.inf).amin(0), train.masked_fill(~seen, -torch.inf).amax(0)
+    numeric = torch.tensor([column.kind == "numeric" for column in schema.columns])
+    return {j: (float(low[j]),) for j in (numeric & (low == high)).nonzero()[:, 0].tolist()}
 
 
 def typed_values(schema: TableSchema, train: Tensor) -> dict[int, tuple[float, ...]]:

@@ -17,8 +17,15 @@ class Likelihood(nn.Module):
     parameter_shape: tuple[int, ...]
     """What the decoder must emit for one item."""
 
+    log_prob_of_gap: Tensor | None
+    """log p in nats of a missing cell of each feature, `(features,)`, 0 where gaps drop out; None: all drop out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("log_prob_of_gap", None, persistent=False)
+
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
-        """log p(x_j|z) in nats, shape `(nets, K, n, *event)`; 0 where `x` is missing."""
+        """log p(x_j|z) in nats, shape `(nets, K, n, *event)`; `log_prob_of_gap` where `x` is missing."""
         raise NotImplementedError
 
     def prediction(self, parameters: Tensor, x: Tensor) -> Tensor:
@@ -56,11 +63,13 @@ def levels_alone(level: Tensor) -> Tensor:
     return torch.cat([level[None], ends])
 
 
-def where_seen(x: Tensor, terms: Tensor) -> Tensor:
-    """`terms` with 0 where `x` is missing.
+def where_seen(x: Tensor, terms: Tensor, gap: Tensor | None = None) -> Tensor:
+    """`terms` with 0, or the feature's `gap` `(features,)`, where `x` is missing.
 
     On a CPU, data without gaps skip the pass over all K samples; on a GPU the question would wait for the
     device, and a graph cannot ask.
     """
     missing = torch.isnan(x)
-    return terms.masked_fill(missing, 0.0) if x.is_cuda or in_graph() or bool(missing.any()) else terms
+    if not (x.is_cuda or in_graph() or bool(missing.any())):
+        return terms
+    return terms.masked_fill(missing, 0.0) if gap is None else torch.where(missing, gap, terms)

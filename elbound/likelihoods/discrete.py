@@ -21,7 +21,7 @@ class Bernoulli(Likelihood):
         self.novelty = novelty
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
-        return where_seen(x, self.prediction(parameters, x).log())
+        return where_seen(x, self.prediction(parameters, x).log(), self.log_prob_of_gap)
 
     def prediction(self, parameters: Tensor, x: Tensor) -> Tensor:
         value = gaps_as_zero(x)
@@ -67,7 +67,7 @@ class Categorical(Likelihood):
         self.register_buffer("uniform", 1 / torch.tensor(widths, dtype=torch.float32), persistent=False)
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
-        return where_seen(x, self.prediction(parameters, x).log())
+        return where_seen(x, self.prediction(parameters, x).log(), self.log_prob_of_gap)
 
     def prediction(self, parameters: Tensor, x: Tensor) -> Tensor:
         known = self._known(parameters)

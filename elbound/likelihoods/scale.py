@@ -57,7 +57,7 @@ class PredictedScale(ScaledLikelihood):
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         mean, logvar = parameters.split(self.features, -1)
-        return where_seen(x, self.law(gaps_as_zero(x), mean, self.clamp(logvar)))
+        return where_seen(x, self.law(gaps_as_zero(x), mean, self.clamp(logvar)), self.log_prob_of_gap)
 
     def prediction(self, parameters: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002 - the contract
         return parameters[..., : self.features]

@@ -15,10 +15,11 @@ class ModelSpec(BaseModel):
 
     `categories` is the size of a categorical latent beside the Gaussian one, 0 for none; `likelihood` is that of
     numbers or pixels; `variance_floor` is in units of the view; `novelty` is the probability of a
-    category that training never saw; `typed` are the values of numeric columns that are modelled as booleans
-    (two values) or categories; `samples` is the K of the stored noise; `components` the size of a
-    prior that has components; `bank` the number of training items that the scores remember. `scores` are
-    names of the registry, in the order of the member's answer.
+    category that training never saw. With `odd_gaps` a gap in a column that had none in training has that
+    probability too; older bundles have no `odd_gaps`, and such a gap costs them nothing. `typed` are the values of
+    numeric columns that are constant (one value) or are modelled as booleans (two) or categories; `samples` is the
+    K of the stored noise; `components` the size of a prior that has components; `bank` the number of training
+    items that the scores remember. `scores` are names of the registry, in the order of the member's answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +36,7 @@ class ModelSpec(BaseModel):
     likelihood: str = "gaussian"
     variance_floor: float = Field(default=0.01, gt=0)
     novelty: float = Field(default=0.01, gt=0, lt=1)
+    odd_gaps: bool = False
     typed: dict[int, tuple[float, ...]] = Field(default_factory=dict)
     scores: tuple[str, ...] = ("negative_elbo",)
     bank: int = Field(default=0, ge=0, le=100_000)

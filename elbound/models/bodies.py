@@ -134,7 +134,11 @@ def build_bodies(spec: ModelSpec, schema: TableSchema | ImageSchema, *, outputs:
     """
     if isinstance(schema, TableSchema):
         columns = ColumnsLikelihood(
-            schema, variance_floor=spec.variance_floor, novelty=spec.novelty, numeric=spec.likelihood
+            schema,
+            variance_floor=spec.variance_floor,
+            novelty=spec.novelty,
+            numeric=spec.likelihood,
+            odd_gaps=spec.odd_gaps,
         )
         decoder = ResidualMLP(spec.nets, code, spec.width, math.prod(columns.parameter_shape))
         return Bodies(RowEncoder(schema, spec, outputs), decoder, columns)

@@ -31,11 +31,12 @@ def build_view(name: str, schema: TableSchema | ImageSchema, typed: Mapping[int,
 def modelled_schema(
     schema: TableSchema | ImageSchema, typed: Mapping[int, tuple[float, ...]]
 ) -> TableSchema | ImageSchema:
-    """The schema that the model sees: typed columns are booleans (two values) or categories."""
+    """The schema that the model sees: typed columns of two values are booleans, of more categories, of one numbers."""
     if isinstance(schema, ImageSchema) or not typed:
         return schema
     columns = list(schema.columns)
-    for i, values in typed.items():
+    several = {i: values for i, values in typed.items() if len(values) > 1}
+    for i, values in several.items():
         kind: ColumnKind = "boolean" if len(values) == 2 else "categorical"
         levels = () if kind == "boolean" else tuple(f"{value:g}" for value in values)
         columns[i] = columns[i].model_copy(update={"kind": kind, "levels": levels})

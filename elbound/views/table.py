@@ -16,6 +16,15 @@ MAX_DEVIATION = 1e5
 MAX_COORDINATE = 1e3
 """Coordinates of a search of neighbours are clipped here: its squares are summed in float32."""
 
+ROUNDING = 1e-14
+"""Relative spread below which the cells of a column differ by rounding of float64 alone."""
+
+SINGLE = 2.0**-23
+"""A unit in the last place of float32: a cell that went through float32 is still the same value."""
+
+LEAST_DEVIATION = 1.0
+"""Scales by which any other value than that of a constant column is off: as much as 1 where training saw only 0."""
+
 FEW_VALUES = 12
 KNOTS = 400
 
@@ -23,9 +32,9 @@ KNOTS = 400
 class StandardView(View):
     """Numbers minus their mean over their standard deviation; booleans and levels as they are.
 
-    A constant column keeps a unit scale (its own size where that is below 1): any other value is then far.
-    `typed` columns are numbers of few values, which the model sees as the place of the value among `typed`
-    and as `len(typed)` for every other value.
+    `typed` columns are numbers of few values, which the model sees as the place of the value among `typed` and as
+    `len(typed)` for every other value. A typed column of one value is constant and stays a number: its scale is 1
+    (the value's own size where that is below 1), and every other value lies at least `LEAST_DEVIATION` away.
     """
 
     numeric: Tensor
@@ -33,6 +42,7 @@ class StandardView(View):
     scale: Tensor
     hot_column: Tensor
     hot_level: Tensor
+    constant: Tensor
 
     def __init__(self, schema: TableSchema, typed: Mapping[int, tuple[float, ...]]) -> None:
         super().__init__()
@@ -44,7 +54,10 @@ class StandardView(View):
         self.register_buffer("hot_column", torch.tensor([i for i, _ in hot], dtype=torch.long), persistent=False)
         self.register_buffer("hot_level", torch.tensor([j for _, j in hot], dtype=torch.float64), persistent=False)
         self.plain = [i for i, column in enumerate(schema.columns) if column.kind != "categorical"]
-        self.typed = TypedValues(typed) if typed else None
+        several = {column: values for column, values in typed.items() if len(values) > 1}
+        self.typed = TypedValues(several) if several else None
+        constant = [column for column, values in typed.items() if len(values) == 1]
+        self.register_buffer("constant", torch.tensor(constant, dtype=torch.long), persistent=False)
 
     def fit(self, x: Tensor) -> "StandardView":
         mean, scale = column_scales(x)
@@ -60,7 +73,17 @@ class StandardView(View):
 
     def numbers(self, x: Tensor) -> Tensor:
         """Every column on its scale, float64, typed ones too."""
-        return ((x - self.mean) / self.scale).clamp(-MAX_DEVIATION, MAX_DEVIATION)
+        numbers = ((x - self.mean) / self.scale).clamp(-MAX_DEVIATION, MAX_DEVIATION)
+        if len(self.constant):
+            numbers[:, self.constant] = self._off_constant(x[:, self.constant], numbers[:, self.constant])
+        return numbers
+
+    def _off_constant(self, cells: Tensor, numbers: Tensor) -> Tensor:
+        """Deviations `(n, constants)`: 0 for the value itself, at least `LEAST_DEVIATION` for every other one."""
+        value = self.mean[self.constant]
+        same = (cells - value).abs() <= SINGLE * value.abs()
+        away = torch.where(numbers.abs() < LEAST_DEVIATION, LEAST_DEVIATION * torch.sign(cells - value), numbers)
+        return torch.where(same, 0.0, away)
 
     def inverse(self, seen: Tensor) -> Tensor:
         """From what a model sees, `(n, d)`, to units of the data, float64 `(n, d)`; NaN stays.
@@ -227,7 +250,7 @@ def column_scales(x: Tensor) -> tuple[Tensor, Tensor]:
     spread = (((unit - mean).square() * seen).sum(0) / count).sqrt() * largest
     mean = mean * largest
     size = mean.abs()
-    constant = spread <= 1e-9 * size.clamp(min=1e-300)
+    constant = spread <= ROUNDING * size.clamp(min=1e-300)
     own_size = torch.where((size > 1e-300) & (size < 1), size, torch.ones_like(size))
     return mean, torch.where(constant, own_size, spread)
 

@@ -45,9 +45,10 @@ def test_an_odd_image_scores_higher(name: str, image_scorer: Scorer) -> None:
 
 
 def test_the_reconstruction_error_is_the_mean_over_seen_features(table_scorer: Scorer) -> None:
-    """A row without a single cell has no error and a finite score."""
+    """A row without a single cell has no error, and the surprise of each gap that training never saw."""
     nothing = torch.full((1, 5), torch.nan, dtype=torch.float64)
     scores = table_scorer.score_tensor(nothing).scores
     assert scores["reconstruction_error"][0] == 0
-    assert scores["reconstruction"][0] == 0
+    novelty = table_scorer.manifest.detector.models[0].novelty  # of two numbers and a boolean; the others had gaps
+    assert scores["reconstruction"][0] == pytest.approx(-np.log(novelty / 2) * 2 - np.log(novelty / 3), rel=1e-6)
     assert np.isfinite(scores["negative_elbo"][0])

@@ -201,9 +201,9 @@ def test_fit_learns_levels_and_gaps_from_the_rows_it_is_given() -> None:
 
 
 def test_a_tensor_becomes_cells_again() -> None:
-    x = torch.tensor([[1.5, 1, 1], [NAN, NAN, NAN], [2, 0, 2]], dtype=torch.float64)
+    x = torch.tensor([[1.5, 1, 1], [NAN, 1, NAN], [2, 0, 2]], dtype=torch.float64)
     columns = TablePreprocessor(PLAIN).from_tensor(x)
-    assert columns == {"a": [1.5, None, 2.0], "b": [True, None, False], "c": ["green", None, "other"]}
+    assert columns == {"a": [1.5, None, 2.0], "b": [True, True, False], "c": ["green", None, "other"]}
     again = TablePreprocessor(PLAIN).rows_to_tensor(
         [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
     )

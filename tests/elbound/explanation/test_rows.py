@@ -36,7 +36,10 @@ def test_shares_add_up_to_the_score_of_any_rows(table_scorer: Scorer, cells: lis
     x = x.view(-1, 5)
     found = explain_rows(table_scorer, x)
     np.testing.assert_allclose(found.shares.sum(1) + found.latent, negative_elbo(table_scorer, x), rtol=1e-5, atol=1e-4)
-    assert (found.shares[torch.isnan(x).numpy()] == 0).all()
+    nullable = np.array([column.nullable for column in table_scorer.schema.columns])  # type: ignore[union-attr]
+    gaps = torch.isnan(x).numpy()
+    assert (found.shares[gaps & nullable] == 0).all()
+    assert (found.shares[gaps & ~nullable] > np.log(100)).all()
     assert np.isfinite(found.expected).all()
     assert found.part(0, 1).shares.shape == (min(1, len(cells)), 5)
 
