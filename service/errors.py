@@ -156,6 +156,7 @@ STATUS: dict[type[ElboundError], int] = {
     library.UnsupportedMedia: 415,
     library.LimitExceeded: 413,
     library.TooFewItems: 422,
+    library.DoubtfulData: 422,
     library.ItemError: 422,
     library.MissingExtra: 500,
     library.FitError: 500,
