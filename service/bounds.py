@@ -10,9 +10,15 @@ from elbound.errors import ElboundError
 from service.errors import HeadersTooLarge, MalformedRequest, UrlTooLong
 from service.settings import Settings
 
+UPGRADE_HEADERS = (b"upgrade", b"connection")
+
 
 class BoundedProtocol(HttpToolsProtocol):
     """Where in a message the parser is, and how much of it came; what passes a bound is refused.
+
+    An `Upgrade` is ignored, as RFC 9110, 7.8 allows: the request is answered as HTTP/1.1, and its body is read as
+    its headers frame it. httptools takes such a request to have no body, so its headers are parsed once more without
+    the upgrade, by a new parser that goes on with what follows. Without this the body would be the next request.
 
     Complete headers are measured when all are there; before, and in trailers, every read is counted that brings none
     of a body. So httptools holds at most `max_header_bytes` and two reads of at most 256 kB.
@@ -29,18 +35,25 @@ class BoundedProtocol(HttpToolsProtocol):
         self.header_bytes = 0
         self.body_bytes = 0
         self.refusal: ElboundError | None = None
+        self.upgrading = False
 
     @abstractmethod
     def refuse(self, error: ElboundError) -> None:
         """Answer `error` in the place of the newest request, after those before it, and end the connection."""
 
+    @abstractmethod
+    def on_request(self) -> None:
+        """Called when the headers of a request are complete and `cycle` is its own, before its body comes."""
+
+    @abstractmethod
+    def on_request_complete(self) -> None:
+        """Called when a request is complete, before the application is told so."""
+
     def data_received(self, data: bytes) -> None:
         messages, in_headers, body_bytes = self.messages, self.in_headers, self.body_bytes
         self.read_bytes, self.began_in_read = len(data), False
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # answered as what it is, a request of HTTP/1.1
+            self._parse(data)
         except httptools.HttpParserCallbackError:
             self.refuse(self.refusal or MalformedRequest("the target cannot be read", where="url"))
             return
@@ -54,6 +67,38 @@ class BoundedProtocol(HttpToolsProtocol):
             if self.header_bytes > self.settings.max_header_bytes:
                 self.refuse(self._too_large())
 
+    def _parse(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while True:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
+                self._parse_without_upgrade()
+            else:
+                return
+
+    def _parse_without_upgrade(self) -> None:
+        """Parse the headers that asked for an upgrade again, without it; the new parser waits for what follows."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            raise httptools.HttpParserError("CONNECT is not taken")
+        kept = [(name, value) for name, value in self.headers if name not in UPGRADE_HEADERS]
+        options = b",".join(value for name, value in self.headers if name == b"connection").split(b",")
+        options = [option.strip() for option in options if option.strip().lower() != b"upgrade"]
+        kept += [(b"connection", option) for option in options if option]
+        lines = [
+            b"%b %b HTTP/%b\r\n" % (method, self.url, version),
+            *(b"%b: %b\r\n" % header for header in kept),
+            b"\r\n",
+        ]
+        head = b"".join(lines)
+        self.upgrading = False
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+        self.read_bytes = len(head)
+        self.parser.feed_data(head)
+
     # Callbacks of the parser
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -62,6 +107,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self.header_bytes = self.body_bytes = 0
 
     def on_headers_complete(self) -> None:
+        """Measure the headers, then start the request. Raises HeadersTooLarge, UrlTooLong."""
+        if self.parser.should_upgrade():
+            self.upgrading = True
+            return
         settings = self.settings
         size = self.read_bytes
         if not self.began_in_read or size > settings.max_header_bytes:  # most often one read holds it all
@@ -77,13 +126,17 @@ class BoundedProtocol(HttpToolsProtocol):
         self.in_headers = False
         self.in_body = True
         self.headers = []  # of trailers: they may not change what was decided on the headers
+        self.on_request()
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.upgrading:
+            return
         self.in_body = False
+        self.on_request_complete()
         super().on_message_complete()
 
     def _too_large(self) -> UrlTooLong | HeadersTooLarge:

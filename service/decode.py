@@ -3,14 +3,12 @@
 import io
 import zipfile
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
 import torch
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from elbound.data.formats import (
     RawTable,
@@ -29,6 +27,7 @@ from elbound.data.npy import parse_npy
 from elbound.data.schema import ImageSchema
 from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, SchemaError, UnsupportedMedia
 from elbound.scorer import Scorer
+from service.forms import FormFile, form_files
 from service.settings import Settings
 
 JSON = "application/json"
@@ -64,8 +63,6 @@ BY_SUFFIX = {
 MEDIA_TYPES = (JSON, NDJSON, CSV, PARQUET, ARROW, NPY, *IMAGES, ZIP, MULTIPART)
 MATRIX_BYTES = 8_192
 """From this size on JSON is first tried as an array of numbers."""
-MAX_TEXT_FIELDS = 100
-"""Text fields of a form are passed over."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +84,13 @@ def media_type_of(content_type: str) -> str:
     return found
 
 
-async def split_request(body: bytes, content_type: str, settings: Settings) -> list[Upload]:
+def split_request(body: bytes, content_type: str, settings: Settings) -> list[Upload]:
     """The uploads of a request: the body itself, or the files of a form. Raises DataError."""
     media_type = media_type_of(content_type)
     if media_type != MULTIPART:
         return [Upload(body, media_type)]
-    return await _parts(body, content_type, settings)
+    files = form_files(body, content_type, max_files=settings.max_files)
+    return [Upload(file.body, _part_media_type(file), file.name) for file in files]
 
 
 @dataclass
@@ -262,39 +260,11 @@ def table_limits(scorer: Scorer, settings: Settings, *, max_rows: int, max_bytes
     return TableLimits(columns, max_rows, max_bytes, settings.max_cell_bytes, settings.max_json_depth)
 
 
-async def _parts(body: bytes, content_type: str, settings: Settings) -> list[Upload]:
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    parser = MultiPartParser(
-        Headers({"content-type": content_type}),
-        stream(),
-        max_files=settings.max_files,
-        max_fields=MAX_TEXT_FIELDS,
-        max_part_size=settings.max_body_bytes,
-    )
-    try:
-        form = await parser.parse()
-    except (MultiPartException, KeyError, ValueError) as error:
-        message = getattr(error, "message", str(error))
-        raise DecodeError(f"the form cannot be read: {message}", code="form_invalid", where="body") from error
-    uploads = []
-    for field, file in form.multi_items():
-        if not isinstance(file, UploadFile):  # a text field: nothing to score
-            continue
-        name = file.filename or field
-        uploads.append(Upload(await file.read(), _part_media_type(file, name), name))
-    await form.close()
-    if not uploads:
-        raise DecodeError("the form holds no files", code="form_empty", where="body")
-    return uploads
-
-
-def _part_media_type(file: UploadFile, name: str) -> str:
+def _part_media_type(file: FormFile) -> str:
     """A part's own type where it is one that is read, else that of its suffix."""
-    stated = (file.content_type or "").partition(";")[0].strip().lower()
+    stated = file.content_type.partition(";")[0].strip().lower()
     stated = ALIASES.get(stated, stated)
     if stated in MEDIA_TYPES and stated != MULTIPART:
         return stated
-    suffix = name[name.rfind(".") :].lower() if "." in name else ""
+    suffix = file.name[file.name.rfind(".") :].lower() if "." in file.name else ""
     return BY_SUFFIX.get(suffix, stated or "application/octet-stream")

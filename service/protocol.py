@@ -183,8 +183,7 @@ class ReceivingProtocol(BoundedProtocol):
         super().on_message_begin()
         self.since = self.sweep.tick
 
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
+    def on_request(self) -> None:
         cycle, self.body = self.cycle, BodyClock()
         cycle.transport = self.cycle_transport  # type: ignore[assignment]
         cycle.message_event = self.body
@@ -195,10 +194,9 @@ class ReceivingProtocol(BoundedProtocol):
         self.keep_alive = cycle.keep_alive
         cycle.keep_alive = False  # until all of the body is there: who answers before wants no more of it
 
-    def on_message_complete(self) -> None:
+    def on_request_complete(self) -> None:
         if not self.cycle.response_started and self.reception.stop_tick is None:
             self.cycle.keep_alive = self.keep_alive
-        super().on_message_complete()
 
     # What is answered
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:

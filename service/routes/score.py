@@ -102,10 +102,13 @@ async def _receive(request: Request, state: State, scorer: Scorer) -> TensorItem
         encoding = content_encoding(request)
         if encoding:
             body = await asyncio.to_thread(expand, body, encoding, max_expanded_bytes=settings.max_expanded_bytes)
-        uploads = await split_request(body, content_type, settings)
+
+        def decode() -> TensorItems:
+            return decode_all(split_request(body, content_type, settings), scorer, settings)
+
         if media_type == JSON and len(body) <= INLINE_BYTES:
-            return decode_all(uploads, scorer, settings)
-        return await asyncio.to_thread(decode_all, uploads, scorer, settings)
+            return decode()
+        return await asyncio.to_thread(decode)
 
 
 async def answer_items(

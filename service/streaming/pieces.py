@@ -1,6 +1,5 @@
 """The items of an upload, a bounded number at a time, while its bytes arrive."""
 
-import asyncio
 import io
 import math
 import shutil
@@ -102,7 +101,7 @@ class Reader:
         """What is read as one piece: JSON, an image, a form."""
         body = io.BytesIO()  # grows in place, and gives away what it holds without a copy
         shutil.copyfileobj(source, body, READ_BYTES)
-        uploads = asyncio.run(split_request(body.getvalue(), self.content_type, self.settings))
+        uploads = split_request(body.getvalue(), self.content_type, self.settings)
         return decode_all(uploads, self.scorer, self.settings)
 
     def _tables(self, source: io.BufferedReader, media_type: str, stack: ExitStack) -> Iterator[TensorItems]:

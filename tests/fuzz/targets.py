@@ -1,6 +1,5 @@
 """Our own decoders as functions of bytes that may raise nothing but the errors of `elbound.errors`."""
 
-import asyncio
 import io
 import struct
 import tempfile
@@ -99,7 +98,7 @@ def v2(data: bytes) -> None:
 def multipart(data: bytes) -> None:
     boundary, _, body = data.partition(b"\n")
     kind = f"multipart/form-data; boundary={boundary.decode('latin-1')}"
-    asyncio.run(split_request(body, kind, SETTINGS))
+    split_request(body, kind, SETTINGS)
 
 
 def manifest(data: bytes) -> None:

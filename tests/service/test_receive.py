@@ -401,15 +401,86 @@ def test_a_stop_ends_a_computation_that_takes_too_long(start, image_bundle: Path
     assert "Traceback" not in server.log.read_text()
 
 
-def test_an_upgrade_that_is_not_spoken_here_is_a_plain_request(strict) -> None:
-    upgrade = GET[:-2] + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n"
+UPGRADES = {
+    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n",  # Java's HttpClient
+    "websocket": b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
+    "unknown": b"upgrade: x/1\r\nconnection: upgrade\r\n",
+}
+
+
+def answers_on(connection: socket.socket, count: int) -> list[bytes]:
+    """So many answers with a Content-Length, one after the other."""
+    seen, found = b"", list[bytes]()
+    while len(found) < count:
+        head, end, body = seen.partition(b"\r\n\r\n")
+        size = int(re.findall(rb"(?i)content-length: (\d+)", head)[0]) if end else 0
+        if end and len(body) >= size:
+            found.append(head + end + body[:size])
+            seen = body[size:]
+        else:
+            data = connection.recv(65_536)
+            assert data, (count, found, seen)
+            seen += data
+    assert not seen
+    return found
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES.values(), ids=UPGRADES)
+@pytest.mark.parametrize("cut", ["whole", "in two packets", "byte by byte"])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_an_upgrade_is_ignored_and_the_body_is_read_as_it_is_framed(strict, upgrade, cut, framing) -> None:
+    """The body is a request: taken for the next one it would be answered, with 404."""
+    smuggled = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+    for body, status in ((ROW, 200), (smuggled, 400)):
+        if framing == "length":
+            request = HEAD + upgrade + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        else:
+            request = HEAD + upgrade + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        head = request.index(b"\r\n\r\n") + 4
+        packets = {
+            "whole": [request],
+            "in two packets": [request[:head], request[head:]],
+            "byte by byte": [request[i : i + 1] for i in range(len(request))],
+        }[cut]
+        with connect(strict) as connection:
+            for packet in packets:
+                connection.sendall(packet)
+                if cut == "in two packets":
+                    time.sleep(0.05)
+            assert parse(answers_on(connection, 1)[0])[0] == status
+            connection.sendall(GET)
+            assert parse(answers_on(connection, 1)[0])[0] == 200
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES.values(), ids=UPGRADES)
+def test_pipelined_requests_with_an_upgrade_are_answered_in_their_order(strict, upgrade) -> None:
+    asks = GET[:-2] + upgrade + b"\r\n"
+    body = HEAD + upgrade + b"Content-Length: 3\r\n\r\n[1]"
     with connect(strict) as connection:
-        for request in (upgrade, GET):
-            connection.sendall(request)
-            seen = b""
-            while not seen.endswith(b"}"):
-                seen += connection.recv(65_536)
-            assert parse(seen)[0] == 200
+        connection.sendall(asks + body + GET + asks + GET)
+        statuses = [parse(answer)[0] for answer in answers_on(connection, 5)]
+    assert statuses == [200, 422, 200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        (b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", (400, "http_malformed")),
+        (b"Content-Length: 3\r\nContent-Length: 4\r\n\r\n[1]", (400, "http_malformed")),
+        (b"X: %b\r\n\r\n" % (b"x" * 70_000), (431, "headers_too_large")),
+    ],
+)
+def test_what_is_refused_is_refused_with_an_upgrade_too(strict, headers: bytes, expected: tuple[int, str]) -> None:
+    with connect(strict) as connection:
+        connection.sendall(HEAD + UPGRADES["h2c"] + headers)
+        assert refused(read_to_end(connection)) == expected
+
+
+def test_an_upgrade_may_close_the_connection(strict) -> None:
+    with connect(strict) as connection:
+        connection.sendall(GET[:-2] + b"Connection: close, Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        assert parse(read_to_end(connection))[0] == 200
 
 
 def test_uvicorn_is_built_as_this_relies_on() -> None:

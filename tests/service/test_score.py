@@ -465,6 +465,59 @@ def test_pixels_are_counted_over_the_upload(start, image_bundle) -> None:
     assert items[2]["error"]["code"] == "image_too_large"
 
 
+def form_of(*parts: tuple[str, bytes], end: bytes = b"--BB--\r\n") -> bytes:
+    """A form with the boundary BB: each part's headers behind `Content-Disposition: form-data; `, and its body."""
+    lines = [
+        b"--BB\r\nContent-Disposition: form-data; %b\r\n\r\n%b\r\n" % (head.encode(), body) for head, body in parts
+    ]
+    return b"".join(lines) + end
+
+
+FORM = "multipart/form-data; boundary=BB"
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        ("name=\"f\"; filename*=UTF-8''%C3%BC2.png\r\nContent-Type: image/png", "ü2.png"),
+        ("name=\"f\"; filename*=UTF-8''%C3%BC2.png", "ü2.png"),
+        ('name="f"; filename="u2.png"; filename*=UTF-8\'\'%C3%BC2.png', "u2.png"),
+        ('name="f2"\r\nContent-Type: image/png', "f2"),
+        ('name="ü.png"\r\nContent-Type: application/octet-stream', "ü.png"),
+        ('name="f"; filename="a; b.png"', "a; b.png"),
+    ],
+)
+def test_every_file_of_a_form_is_scored_by_whatever_name(server, accept: str, head: str, name: str) -> None:
+    good = picture(np.full((12, 12), 7, np.uint8))
+    body = form_of(('name="f"; filename="1.png"', good), (head, good), ('name="f"; filename="3.png"', good))
+    headers = {"content-type": FORM, "accept": accept}
+    response = server.client.post("/score", content=body, params=PICTURES, headers=headers)
+    assert response.status_code == 200
+    if accept == "application/json":
+        assert [item["name"] for item in response.json()["items"]] == ["1.png", name, "3.png"]
+    assert response.text.count('"is_anomaly"') == 3
+
+
+@pytest.mark.parametrize("cut", ["no end", "in a file", "in a header", "in the last boundary"])
+def test_a_form_that_is_cut_off_is_refused_and_names_the_part(server, cut: str) -> None:
+    good = picture(np.full((12, 12), 7, np.uint8))
+    whole = form_of(('name="f"; filename="1.png"', good), ('name="f"; filename="2.png"', good))
+    ends = {"no end": -8, "in a file": -30, "in a header": whole.rindex(b"2.png") + 2, "in the last boundary": -4}
+    response = server.client.post("/score", content=whole[: ends[cut]], params=PICTURES, headers={"content-type": FORM})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "form_invalid")
+    assert "cut off" in response.json()["error"]["message"]
+    assert cut == "in a header" or "'2.png'" in response.json()["error"]["message"]
+
+
+def test_a_form_of_very_many_parts_is_refused(start, image_bundle) -> None:
+    server = start(image_bundle, max_files=10)
+    good = picture(np.full((12, 12), 7, np.uint8))
+    for count, status in ((10, 200), (11, 413), (100_000, 413)):
+        body = form_of(*[('name="f"; filename="1.png"', good)] * count)
+        assert server.client.post("/score", content=body, headers={"content-type": FORM}).status_code == status
+
+
 def test_text_fields_of_a_form_are_passed_over(server) -> None:
     files = [("files", ("a.json", b"[[1, 2, 3]]", "application/json"))]
     response = server.client.post("/score", files=files, data={"note": "x"}, params=NUMBERS)
