@@ -183,7 +183,8 @@ def json_row(line: bytes, number: int, limits: TableLimits) -> dict[str, object]
     try:
         row = load_json(line, max_json_depth=limits.max_json_depth, max_bytes=limits.max_bytes)
     except (DecodeError, LimitExceeded) as error:
-        raise ItemError(f"line {number} is {error.message}", code=error.code, where=f"line {number}") from error
+        verb = "has" if error.message.startswith("row ") else "is"
+        raise ItemError(f"line {number} {verb} {error.message}", code=error.code, where=f"line {number}") from error
     if not isinstance(row, dict | list):
         raise ItemError(f"line {number} must be an object or an array", code="json_invalid", where=f"line {number}")
     too_long = long_cell(row, limits.max_cell_bytes) if len(line) > limits.max_cell_bytes else None
@@ -195,8 +196,8 @@ def json_row(line: bytes, number: int, limits: TableLimits) -> dict[str, object]
 def load_json(data: bytes, *, max_json_depth: int = MAX_PARSED_DEPTH, max_bytes: int = MOST_BYTES) -> object:
     """The document in `data`. Numbers beyond float64 (1e400) are infinite, which is their cell's error.
 
-    `max_bytes` is what its cells may take once they are parsed. Raises DecodeError, for a bare NaN or Infinity too,
-    and LimitExceeded.
+    `max_bytes` is what its cells may take once they are parsed. Raises DecodeError, for a bare NaN or Infinity too
+    (which Python's json.dumps writes), and LimitExceeded.
     """
     check_size(data, max_bytes)
     check_depth(data, max_json_depth)
@@ -204,14 +205,41 @@ def load_json(data: bytes, *, max_json_depth: int = MAX_PARSED_DEPTH, max_bytes:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
         reason = error.msg  # the error itself holds all of the text
+    constants: list[NotJson] = []
+
+    def constant(name: str) -> NotJson:
+        constants.append(NotJson(name))
+        return constants[-1]
+
     try:
-        return json.loads(data, parse_constant=_refuse_constant)
+        document = json.loads(data, parse_constant=constant)
     except (ValueError, RecursionError):
         raise DecodeError(f"not JSON: {reason}", code="json_invalid") from None
+    if constants:
+        raise _refused_constant(document, constants[0].name)
+    return document
 
 
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
+@dataclass(frozen=True)
+class NotJson:
+    """A bare NaN, Infinity or -Infinity in a document."""
+
+    name: str
+
+
+def _refused_constant(document: object, name: str) -> DecodeError:
+    """The error of a document with the constant `name`, which names the first of its rows that has one."""
+    rows = next(iter(document.values())) if isinstance(document, dict) and len(document) == 1 else document
+    for i, row in enumerate(rows if isinstance(rows, list) else []):
+        if isinstance(row, dict | list) and _has_constant(row):
+            return DecodeError(f"row {i}: {name} is not JSON, write null", code="json_invalid", where=f"row {i}")
+    return DecodeError(f"not JSON: write null for {name}", code="json_invalid")
+
+
+def _has_constant(value: object) -> bool:
+    if isinstance(value, dict | list):
+        return any(map(_has_constant, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, NotJson)
 
 
 def _check_footer(reader: pyarrow.parquet.ParquetFile, limits: TableLimits) -> None:

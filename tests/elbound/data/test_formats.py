@@ -221,6 +221,8 @@ def test_ndjson_to_train_on_needs_objects() -> None:
         ndjson('{"a": 1}\n[1]\n').to_table()
     with pytest.raises(DataError, match="line 2 is not JSON"):
         ndjson('{"a": 1}\n{"a"\n').to_table()
+    with pytest.raises(DataError, match="line 2 is not JSON: write null for NaN"):
+        ndjson('{"a": 1}\n{"a": NaN}\n').to_table()
 
 
 def test_ndjson_limits() -> None:
