@@ -5,6 +5,9 @@
 
 import { tell } from "./state.js";
 
+/** Where the server's routes begin: a proxy may serve the page below a path of its own, and cut that path off. */
+const ROOT = new URL("..", import.meta.url);
+
 let key = "";
 
 /** What the server refused, in its own words. `items` where each item of an upload has an error of its own. */
@@ -61,7 +64,8 @@ export async function request(path, { method = "GET", body, type, query = {}, si
   const sent = key;
   let response;
   try {
-    response = await fetch(`${path}${asked.size ? `?${asked}` : ""}`, { method, body, headers, signal, cache: "no-store" });
+    const address = new URL(`.${path}${asked.size ? `?${asked}` : ""}`, ROOT);
+    response = await fetch(address, { method, body, headers, signal, cache: "no-store" });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Unreachable();

@@ -1,9 +1,12 @@
 """The other views, keys, and how the page serves those who see little, use no mouse or hold a phone."""
 
 import re
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.browser.hands import csv_rows, parts, paste, ready, scored
@@ -37,6 +40,49 @@ def test_the_model_its_promise_and_its_report_without_the_scripts_in_it(page, ta
     assert report.locator("script, iframe, form, [onclick], [onerror], [href], body[onload]").count() == 0
     picture(page, "model")
     assert page.title() == "elbound"
+
+
+class CutsPrefix(BaseHTTPRequestHandler):
+    """A proxy that serves `behind` below /elbound/ and tells it nothing of that."""
+
+    behind = ""
+
+    def do_GET(self) -> None:
+        length = int(self.headers.get("content-length") or 0)
+        if not self.path.startswith("/elbound/"):
+            self.send_error(404)
+            return
+        kept = {k: v for k, v in self.headers.items() if k.lower() in ("accept", "content-type")}
+        with httpx.Client(timeout=5) as client:
+            answer = client.request(
+                self.command, self.behind + self.path[8:], content=self.rfile.read(length), headers=kept
+            )
+        self.send_response(answer.status_code)
+        for name, value in answer.headers.items():
+            if name in ("content-type", "content-security-policy"):
+                self.send_header(name, value)
+        self.send_header("content-length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *args: object) -> None: ...  # type: ignore[override]
+
+
+def test_the_page_works_below_a_path_that_a_proxy_cuts_off(page, tables) -> None:
+    handler = type("Handler", (CutsPrefix,), {"behind": tables.url})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        page.goto(f"http://127.0.0.1:{proxy.server_port}/elbound/")
+        ready(page)
+        paste(page, csv_rows(4))
+        assert len(scored(page, 6)) == 6
+        page.click("#tab-model")
+        expect(page.frame_locator("iframe.report").locator("p")).to_contain_text("It held.")
+        assert all(" /elbound/" in asked for asked in page.watch.asked), page.watch.asked
+        page.goto("about:blank")
+        proxy.shutdown()
 
 
 def test_the_live_view_counts_what_is_scored(page, tables, picture) -> None:
@@ -182,4 +228,4 @@ def test_the_page_writes_no_markup_and_keeps_nothing() -> None:
     index = (STATIC / "index.html").read_text()
     assert not re.search(r"<style|\bstyle=|\son\w+=|<script(?! type=\"module\" src=)", index)
     loaded = set(re.findall(r"(?:src|href)=\"([^\"#]+)\"", index))
-    assert loaded <= {f"/static/{file.name}" for file in STATIC.iterdir()}
+    assert loaded <= {f"static/{file.name}" for file in STATIC.iterdir()}
