@@ -55,12 +55,12 @@ class PassedOver:
             found.append(f"{_files(total)} passed over, since {_their(total)} kind is not read: {counts}{advice}")
         if self.hidden:
             total = sum(self.hidden.values())
-            found.append(f"{_files(total)} passed over as hidden or temporary: {_listed(list(self.hidden))}")
+            found.append(f"{_files(total)} passed over as hidden or temporary: {listed(list(self.hidden))}")
         if self.doubled:
             count = len(self.doubled)
             found.append(
                 f"in the zip {count:,} {'name stands' if count == 1 else 'names stand'} more than once "
-                f"({_listed(self.doubled)}): the last file of a name is read, as unpacking would leave it"
+                f"({listed(self.doubled)}): the last file of a name is read, as unpacking would leave it"
             )
         return found
 
@@ -174,7 +174,7 @@ def _their(count: int) -> str:
     return "its" if count == 1 else "their"
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     """The first few names in words."""
     names = list(names)
     return ", ".join(names[:SHOWN_NAMES]) + (f" and {len(names) - SHOWN_NAMES:,} more" * (len(names) > SHOWN_NAMES))
