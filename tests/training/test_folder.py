@@ -200,8 +200,10 @@ def test_copies_sizes_and_grey_among_colour_are_warnings(tmp_path: Path) -> None
     assert read(copies, split_by=".*").warnings[0].endswith("remove them")
     (warning,) = read(fill(tmp_path / "sizes", {**files, "7.png": noise(7, height=60, width=40)})).warnings
     assert warning.startswith(
-        "the sizes differ, from 20 x 24 to 60 x 40 pixels; all become 20 x 24 (--resize fit), and a"
+        "the sizes differ, from 20 x 24 to 60 x 40 pixels; all become 20 x 24 (--resize fit); the black borders"
     )
+    (warning,) = read(tmp_path / "sizes", resize="stretch").warnings
+    assert warning.endswith("all become 20 x 24 (--resize stretch)")
     (warning,) = read(fill(tmp_path / "grey", {**files, "7.png": noise(7, colour=False)})).warnings
     assert warning.startswith("1 of 7 pictures is grey, the others have colour")
 
@@ -220,11 +222,11 @@ def test_a_folder_of_images_and_tables_says_which_it_took(tmp_path: Path) -> Non
     pictures = {f"{i}.png": noise(i) for i in range(3)}
     found = read(fill(tmp_path / "d", {**pictures, "data.csv": b"a,b\n1,2\n3,4\n"}))
     assert found.warnings[0].startswith(
-        f"{tmp_path / 'd'} holds images (3) and tables (1): its images train, and its tables are passed over (data.csv); "
+        f"{tmp_path / 'd'} holds images (3) and tables (1): its images train, and its tables are passed over (data.csv)"
     )
     found = read(fill(tmp_path / "e", {"0.png": pictures["0.png"], "data.csv": b"a,b\n1,2\n3,4\n"}))
     assert found.warnings[0].startswith(
-        f"{tmp_path / 'e'} holds images (1) and tables (1): its tables train, and its images are passed over (0.png); "
+        f"{tmp_path / 'e'} holds images (1) and tables (1): its tables train, and its images are passed over (0.png)"
     )
 
 

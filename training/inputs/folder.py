@@ -216,10 +216,14 @@ def _sizes(decoded: DecodedImages, schema: ImageSchema, found: Findings) -> None
     if max(spreads) >= SIDE_SPREAD or max(aspects) / min(aspects) >= ASPECT_SPREAD:
         small = min(looks, key=lambda look: look.height * look.width)
         large = max(looks, key=lambda look: look.height * look.width)
+        borders = (
+            "; the black borders that fill the rest show a shape before anything else, so a normal picture of a rare "
+            "shape may raise an alarm: --resize stretch makes no borders"
+        )
+        bent = max(aspects) / min(aspects) >= ASPECT_SPREAD and schema.resize == "fit"
         found.warnings.append(
             f"the sizes differ, from {small.height:,} x {small.width:,} to {large.height:,} x {large.width:,} pixels; "
-            f"all become {schema.height} x {schema.width} (--resize {schema.resize}), and a normal picture of a rare "
-            "shape may raise an alarm"
+            f"all become {schema.height} x {schema.width} (--resize {schema.resize}){borders if bent else ''}"
         )
 
 
