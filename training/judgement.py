@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 from torch import Tensor
 
-from elbound.data.imagefiles import decode_images, image_files
+from elbound.data.imagefiles import about, decode_images, image_files
 from elbound.data.readers import read_table
 from elbound.data.schema import ImageSchema
 from elbound.data.table import TablePreprocessor
@@ -54,9 +54,11 @@ def read_anomalies(path: Path, source: Source) -> pa.Table | Tensor:
         kinds = ("images", "a table") if wanted else ("a table", "images")
         raise SchemaError(f"--anomalous: {path} holds {kinds[1]}; the training data are {kinds[0]}", where=str(path))
     if isinstance(source.schema, ImageSchema):
-        decoded = decode_images(image_files(path), source.schema)
-        for name, reason in decoded.skipped.items():
-            warn(f"--anomalous: skipped {name}: {reason}")
+        files = image_files(path)
+        decoded = decode_images(files, source.schema)
+        skipped = [f"skipped {about(name, reason)}" for name, reason in decoded.skipped.items()]
+        for sentence in (*files.passed_over.sentences(), *skipped):
+            warn(f"--anomalous: {sentence}")
         return decoded.x
     assert isinstance(source.items, pa.Table)
     table = read_table(path)

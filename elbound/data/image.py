@@ -38,6 +38,7 @@ REFUSED_MODES = {
     "LAB": "LAB is not read; convert to RGB",
 }
 """Pillow's modes whose pixels have no certain place between black and white, and what to do about them."""
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 LEAST_TELLING_PIXELS = 256
 """A smaller picture may have two values by chance."""
 
@@ -161,11 +162,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise LimitExceeded(f"{error}", code="image_too_large") from error
     except Exception as error:
-        found = kind_of(data)
-        inside = f"; inside it is {found}" if found else ""
-        raise DecodeError(
-            f"not an image in PNG, JPEG, WebP, BMP or TIFF format{inside}", code="image_unreadable"
-        ) from error
+        raise DecodeError(_why_not(data), code="image_unreadable") from error
     pixels = image.width * image.height
     if pixels > max_pixels:
         raise LimitExceeded(
@@ -175,6 +172,14 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     if frames:
         raise DecodeError("holds several frames; write one file a frame", code="image_frames")
     return image
+
+
+def _why_not(data: bytes) -> str:
+    """What is wrong with a file that Pillow cannot open."""
+    if data.startswith(TIFF_STARTS):
+        return "the TIFF is broken, or its pixels are of a kind that is not read; write grey or RGB of 8 or 16 bits"
+    found = kind_of(data)
+    return "not an image in PNG, JPEG, WebP, BMP or TIFF format" + (f"; inside it is {found}" if found else "")
 
 
 def _decoded(image: Image.Image, channels: int) -> Image.Image:

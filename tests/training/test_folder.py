@@ -102,6 +102,11 @@ def test_ordinary_folders_are_not_stopped(patterns: tuple[str, ...]) -> None:
     ("patterns", "doubt"),
     [
         (("{}.png", "{}_mask.png"), "6 of 12 pictures are masks of others by their names (0_mask.png, "),
+        (("{}.jpg", "{}mask.png"), "6 of 12 pictures are masks of others by their names (0mask.png, "),
+        (
+            ("{}.jpg", "{}.png"),
+            "6 pictures of 12 stand beside another of the same name and another kind (0.jpg and 0.p",
+        ),
         (("{}.jpg", "{}_gt.png"), "6 of 12 pictures are masks of others by their names"),
         (("{}.png", "{}_label.png"), "masks of others by their names"),
         (("img_{}.png", "mask_{}.png"), "masks of others by their names"),

@@ -16,7 +16,7 @@ from training.inputs.names import Meaning, meaning
 
 LABELS = ("label", "labels")
 MASK_OF = re.compile(
-    r"^(?P<before>.+?)[ _.-]+(mask|masks|gt|ground[ _-]?truth|seg|segmentation|label|labels|annotation)\d*$"
+    r"^(?P<before>.+?)[ _.-]*(mask|masks|gt|ground[ _-]?truth|seg|segmentation|label|labels|annotation)\d*$"
     r"|^(mask|gt|ground[ _-]?truth|seg|label)[ _.-]+(?P<after>.+)$",
     re.IGNORECASE,
 )
@@ -39,7 +39,8 @@ class Findings:
 def look_at_names(files: ImageFiles) -> Findings:
     """What the names of folders and files, and annotations beside the pictures, say of the pictures."""
     found = Findings()
-    for look in (_own_name, _folders, _good_beside, _splits, _masks_by_name, _defects_by_name, _annotations):
+    looks = (_own_name, _folders, _good_beside, _splits, _masks_by_name, _twins, _defects_by_name, _annotations)
+    for look in looks:
         look(files, found)
     return found
 
@@ -152,6 +153,21 @@ def _masks_by_name(files: ImageFiles, found: Findings) -> None:
         found.doubts.append(
             f"{_share(len(masks), len(files.names))} masks of others by their names ({listed(masks)}): move them to "
             "another folder"
+        )
+
+
+def _twins(files: ImageFiles, found: Findings) -> None:
+    """`x.png` beside `x.jpg`: its mask, or the same picture again."""
+    first: dict[str, str] = {}
+    twins = [
+        f"{first[stem]} and {name}"
+        for name in files.names
+        if first.setdefault(stem := str(PurePosixPath(name).with_suffix("")), name) != name
+    ]
+    if twins:
+        found.doubts.append(
+            f"{_pictures(len(twins))} of {len(files.names):,} stand beside another of the same name and another kind "
+            f"({twins[0]}): such pairs are a picture and its mask, or the same picture twice; train on one kind of them"
         )
 
 

@@ -230,6 +230,16 @@ def test_a_file_of_another_kind_is_named_for_what_it_is(data: bytes, inside: str
         decode_image(data, schema())
 
 
+def test_a_tiff_of_pixels_that_pillow_does_not_know_is_said(picture: Picture) -> None:
+    data = bytearray(picture(GREY, "TIFF"))
+    place = data.index(struct.pack("<HHI", 258, 3, 1))
+    data[place + 8 : place + 10] = struct.pack("<H", 24)  # bits of a pixel
+    with pytest.raises(
+        DecodeError, match="the TIFF is broken, or its pixels are of a kind that is not read; write grey"
+    ):
+        decode_image(bytes(data), schema())
+
+
 @pytest.mark.parametrize("kind", ["GIF", "ICO", "PPM", "TGA", "PCX"])
 def test_other_formats_are_not_read(kind: str, picture: Picture) -> None:
     with pytest.raises(DecodeError, match="not an image in PNG, JPEG, WebP, BMP or TIFF format"):
