@@ -3,6 +3,7 @@
 import numpy as np
 
 from elbound.calibration.calibration import ScoredItems
+from elbound.data.schema import ImageSchema
 from elbound.evaluation import allowed_alarms, auroc
 from elbound.explanation.heat import heat_maps
 from elbound.scorer import Scorer
@@ -26,6 +27,7 @@ def evaluate_defects(scorer: Scorer, known: KnownItems, budget: Budget, *, seed:
 
     Items are scored in a random order, so that those which the budget reaches are a fair sample.
     """
+    assert isinstance(scorer.schema, ImageSchema)
     order = np.random.default_rng(seed).permutation(len(known.kinds))
     scored = _score(scorer, known, order, budget.share(SCORING_SHARE))
     if scored is None:
@@ -66,6 +68,7 @@ def evaluate_defects(scorer: Scorer, known: KnownItems, budget: Budget, *, seed:
         false_alarms=int(alarm[~defect].sum()),
         low=low,
         high=high,
+        resize=scorer.schema.resize,
         pixel_auroc=heat.auroc(),
         mapped=len(heat.places),
         left_out=_left_out(known, order, heat, budget),
@@ -76,11 +79,12 @@ def defect_reasons(found: DefectFacts | NotChecked | None) -> list[str]:
     """One where more of the known normal items raise an alarm than a kept promise allows."""
     if not isinstance(found, DefectFacts) or found.false_alarms <= found.high:
         return []
+    borders = "; where their shapes differ, try --resize stretch" if found.resize == "fit" else ""
     return [
         f"{found.false_alarms} of {found.normals} good pictures that came with the data raise a false alarm at alpha = "
         f"{found.alpha:g}, allowed are {found.low} to {found.high}: they differ from those that trained, or these "
-        "repeat each other; say what belongs together with --split-by, train on pictures of every kind that is normal, "
-        "or, where their shapes differ, try --resize stretch"
+        "repeat each other; say what belongs together with --split-by, or train on pictures of every kind that is "
+        f"normal{borders}"
     ]
 
 

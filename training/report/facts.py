@@ -126,7 +126,8 @@ class DefectKind:
 class DefectFacts:
     """Known defects by kind, worst first, and all together; `low` to `high` is how many of the `normals` may alarm.
 
-    `mapped` images had their heat maps compared with masks; `left_out` says what was not computed.
+    `resize` is how pictures get the model's size, since borders may cause alarms; `mapped` images had their heat maps
+    compared with masks; `left_out` says what was not computed.
     """
 
     alpha: float
@@ -138,6 +139,7 @@ class DefectFacts:
     false_alarms: int
     low: int
     high: int
+    resize: str
     pixel_auroc: float | None
     mapped: int
     left_out: list[str]

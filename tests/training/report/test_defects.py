@@ -1,6 +1,7 @@
 """Known defects by kind: what alarms, AUROC, heat maps against masks, what the budget cut, and the verdict's reason."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,6 +114,8 @@ def test_false_alarms_beyond_the_promise_are_a_reason(fitted: Fitted, found: Def
     assert isinstance(facts, DefectFacts)
     (reason,) = defect_reasons(facts)
     assert reason.startswith(f"{facts.false_alarms} of 20 good pictures that came with the data raise a false alarm")
+    assert reason.endswith("try --resize stretch")
+    assert not defect_reasons(replace(facts, resize="stretch"))[0].endswith("stretch")
 
 
 def test_the_report_and_the_console_have_a_table(fitted: Fitted, capsys: pytest.CaptureFixture[str]) -> None:
