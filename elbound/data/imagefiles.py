@@ -109,13 +109,13 @@ def image_files(path: Path) -> ImageFiles:
     if not path.exists():
         raise DataError(f"{path} does not exist", where=str(path))
     if path.is_dir():
-        listed = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
+        every = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
     elif path.suffix.lower() == ".zip" or (not is_image_name(path.name) and zipfile.is_zipfile(path)):
         with _open_zip(path) as archive:
-            listed = [info.filename for info in archive.infolist() if info.filename and not info.is_dir()]
+            every = [info.filename for info in archive.infolist() if info.filename and not info.is_dir()]
     else:
         return ImageFiles(path.parent, (path.name,))
-    found = _sorted_out(path, listed)
+    found = _sorted_out(path, every)
     if not found.names:
         others = "".join(f"; {sentence}" for sentence in found.passed_over.sentences())
         raise DataError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}){others}", where=str(path))
@@ -142,13 +142,13 @@ def hidden_part(name: str) -> str | None:
     return next(hidden, file if file.startswith(".") else None)
 
 
-def _sorted_out(path: Path, listed: list[str]) -> ImageFiles:
-    """The images of a folder or zip among the names of its files, and what is passed over."""
+def _sorted_out(path: Path, every: list[str]) -> ImageFiles:
+    """The images of a folder or zip among the names of all its files, and what is passed over."""
     by_suffix: Counter[str] = Counter()
     hidden: Counter[str] = Counter()
     names: Counter[str] = Counter()
     beside = []
-    for name in listed:
+    for name in every:
         hiding = hidden_part(name)
         file = PurePosixPath(name)
         if hiding is not None:

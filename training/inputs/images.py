@@ -44,7 +44,8 @@ def read_images(config: DataConfig, mode: str) -> Source:
         groups = dict(zip(files.names, _groups(config.split_by, files.names), strict=True))
     schema = _grouped(_image_schema(files, config, mode), config.group_by, files.names)
     decoded = decode_images(files, schema, max_bad_share=config.max_bad_share)
-    names = look_at_names(files) if layout is None else _look_at_layout(layout, config)
+    readable = replace(files, names=tuple(decoded.names))
+    names = look_at_names(readable) if layout is None else _look_at_layout(layout, config)
     pictures = look_at_pictures(decoded, schema, split_by=config.split_by)
     skipped = [f"skipped {about(name, reason)}" for name, reason in decoded.skipped.items()]
     source = Source(
