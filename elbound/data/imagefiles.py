@@ -133,7 +133,7 @@ def hidden_part(name: str) -> str | None:
     Programs keep copies and unfinished files there (`.ipynb_checkpoints`, `__MACOSX`, `_temporary`). A file may begin
     with `_`, as cameras write `_DSC0001.JPG`. None where nothing hides it.
     """
-    *folders, file = PurePosixPath(name).parts or ("",)
+    *folders, file = PurePosixPath(name.replace("\\", "/")).parts or ("",)  # some zips of Windows
     hidden = (
         folder
         for folder in folders

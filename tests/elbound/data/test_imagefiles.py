@@ -47,7 +47,7 @@ def pack(path: Path, members: dict[str, bytes], *, method: int = zipfile.ZIP_STO
         ("", False), ("b/._a.png", False), ("__MACOSX/a.png", False), ("x/__MACOSX/y/a.png", False),
         ("__MACOSX.png", True), ("a._b.png", True), (".hidden.png", False), (".ipynb_checkpoints/a.png", False),
         ("a/_temporary/0/b.png", False), ("@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", False), ("_DSC0001.JPG", True),
-        ("a_b/c.png", True), ("../a.png", True),
+        ("a_b/c.png", True), ("../a.png", True), ("..\\a.png", True), ("x\\.git\\a.png", False),
     ],
 )  # fmt: skip
 def test_images_are_known_by_name(name: str, found: bool) -> None:
