@@ -132,8 +132,8 @@ def _splits(files: ImageFiles, found: Findings) -> None:
         )
     elif parts["train"] and parts["validation"]:
         found.warnings.append(
-            f"{_pictures(parts['validation'].total())} of {listed(parts['validation'])} train too; the split into "
-            "train, validation and calibration is made anew from all pictures"
+            f"{_pictures(parts['validation'].total())} of {listed(parts['validation'])} train too; elbound makes its "
+            "own split into train, validation and calibration"
         )
 
 

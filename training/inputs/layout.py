@@ -61,12 +61,9 @@ def find_layout(names: Sequence[str]) -> Layout | None:
     It takes images in `train/good` and in a folder of `test`.
     """
     places = {name: place for name in names if (place := _place(name)) is not None}
-    parts: defaultdict[str, set[str]] = defaultdict(set)
-    for place in places.values():
-        parts[place.root].add(
-            "train" if place.part == "train" and _is_good(place) else place.part * (place.part != "train")
-        )
-    layout = Layout(roots=sorted(root for root, found in parts.items() if {"train", "test"} <= found))
+    trains = {place.root for place in places.values() if place.part == "train" and _is_good(place)}
+    tests = {place.root for place in places.values() if place.part == "test"}
+    layout = Layout(roots=sorted(trains & tests))
     if not layout.roots:
         return None
     masks: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)

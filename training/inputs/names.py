@@ -8,7 +8,7 @@ Meaning = Literal["good", "defect", "mask", "train", "validation", "test"]
 
 GOOD = """good ok normal normals pass passed healthy nominal flawless intact gut io bon bons bueno buenos buono buoni
 bom 良品 正常 合格"""
-DEFECT = """bad ng nok ko nio fail failed failure failures fault faults faulty reject rejects rejected scrap broken
+DEFECT = """bad def ng nok ko nio fail failed failure failures fault faults faulty reject rejects rejected scrap broken
 damage damages damaged crack cracks cracked scratch scratches scratched flaw flaws flawed outlier outliers unhealthy
 fehler fehlerhaft schlecht ausschuss kratzer riss risse mauvais rebut malo malos scarto scarti difetto difetti difettoso
 défaut défauts defaut defauts 不良 缺陷 异常 異常 欠陥 不合格"""
