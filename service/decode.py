@@ -19,6 +19,7 @@ from elbound.data.formats import (
     parse_ndjson,
     parse_parquet,
 )
+from elbound.data.image import FORMATS
 from elbound.data.imagefiles import read_member, zip_images
 from elbound.data.items import TensorItems
 from elbound.data.longcells import set_long_cells_aside
@@ -57,8 +58,8 @@ ALIASES = {
 }
 BY_SUFFIX = {
     ".csv": CSV, ".tsv": CSV, ".ndjson": NDJSON, ".jsonl": NDJSON, ".json": JSON, ".parquet": PARQUET,
-    ".arrow": ARROW, ".npy": NPY, ".zip": ZIP, ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg",
-    ".webp": "image/webp", ".bmp": "image/bmp", ".tif": "image/tiff", ".tiff": "image/tiff",
+    ".arrow": ARROW, ".npy": NPY, ".zip": ZIP,
+    **{suffix: f"image/{kind.lower()}" for kind, suffixes in FORMATS.items() for suffix in suffixes},
 }  # fmt: skip
 MEDIA_TYPES = (JSON, NDJSON, CSV, PARQUET, ARROW, NPY, *IMAGES, ZIP, MULTIPART)
 MATRIX_BYTES = 8_192
@@ -204,7 +205,9 @@ def _zip(upload: Upload, scorer: Scorer, settings: Settings, left: Budget) -> Te
     with archive:
         members = list(zip_images(archive))
         if not members:
-            raise DecodeError("the zip holds no images", code="zip_empty", where=upload.name or "body")
+            raise DecodeError(
+                "the zip holds no images outside of hidden folders", code="zip_empty", where=upload.name or "body"
+            )
         if len(members) > settings.max_files:
             raise LimitExceeded(f"{len(members):,} files; at most {settings.max_files:,} are taken", where="body")
         files: list[bytes] = []

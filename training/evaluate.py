@@ -1,4 +1,4 @@
-"""The figures of `elbound evaluate`."""
+"""The figures of `elbound evaluate`, and those of the defects that came with the training data."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from elbound.errors import MissingExtra
 from elbound.scorer import Scorer
 from training.bulk.pieces import score_path
 from training.console import console, warn
+from training.report.facts import DefectFacts, NotChecked
 
 
 def require_extra(package: str) -> None:
@@ -55,3 +56,27 @@ def show_evaluation(scorer: Scorer, normal: Path, anomalous: Path | None, *, alp
         "in brackets: the counts that a kept promise allows in 95 % of cases (beta-binomial); (!) is outside of them",
         markup=False,
     )
+
+
+def show_defects(found: DefectFacts | NotChecked | None) -> None:
+    """Print which kinds of defects are found, worst first; nothing where none came with the training data."""
+    if found is None:
+        return
+    if isinstance(found, NotChecked):
+        console.print(f"defects of test: not checked, because {found.because}", markup=False, soft_wrap=True)
+        return
+    table = Table("kind of defect", f"alarms at {found.alpha:g}", "AUROC", "pixel AUROC", title_justify="left")
+    rows = [(one.kind, one.found, one.items, one.auroc, one.pixel_auroc) for one in found.kinds]
+    for kind, alarms, items, area, pixel in [*rows, ("all", found.found, found.items, found.auroc, found.pixel_auroc)]:
+        rate = f"{alarms}/{items} = {alarms / items:.2f}"
+        table.add_row(kind, rate, f"{area:.3f}", "" if pixel is None else f"{pixel:.3f}")
+    console.print(table)
+    if found.normals:
+        console.print(
+            f"false alarms among the good pictures of test: {found.false_alarms}/{found.normals} (a kept promise "
+            f"allows {found.low} to {found.high})",
+            markup=False,
+            soft_wrap=True,
+        )
+    for sentence in found.left_out:
+        console.print(sentence, markup=False, soft_wrap=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 from torch import Tensor
 
-from elbound.data.imagefiles import decode_images, image_files
+from elbound.data.imagefiles import about, decode_images, image_files
 from elbound.data.readers import read_table
 from elbound.data.schema import ImageSchema
 from elbound.data.table import TablePreprocessor
@@ -13,10 +13,11 @@ from elbound.errors import DataError, MissingExtra, SchemaError
 from elbound.fit.detector import Fitted
 from training.config import ReportConfig
 from training.console import console, report_progress, warn
-from training.evaluate import require_extra
+from training.evaluate import require_extra, show_defects
 from training.inputs.read import holds_images
 from training.inputs.source import Source
 from training.interrupt import stop_on_interrupt
+from training.report.baselines import LEAST_COMPARED
 from training.report.build import Report, budget_seconds, build_report
 from training.report.verdict import DoNotShip
 
@@ -24,7 +25,7 @@ PACKAGES = ("matplotlib", "scipy.stats", "sklearn.metrics")
 
 
 def check_before(config: ReportConfig, source: Source) -> pa.Table | Tensor | None:
-    """The known anomalies, read; everything that would stop the report is raised here, before the training.
+    """The known anomalies, read, or the defects that came with the data; what would stop the report is raised here.
 
     Raises MissingExtra, DataError, SchemaError.
     """
@@ -35,7 +36,15 @@ def check_before(config: ReportConfig, source: Source) -> pa.Table | Tensor | No
             require_extra(package)
         except MissingExtra as error:
             raise MissingExtra(f"{error.message}, or train with --no-report", where=package) from error
-    return None if config.anomalous is None else read_anomalies(config.anomalous, source)
+    if config.anomalous is not None:
+        if source.known is not None:
+            console.print(
+                "--anomalous is compared with the baselines; the defects that came with the data are judged by kind"
+            )
+        return read_anomalies(config.anomalous, source)
+    if source.known is None or len(source.known.defects) < LEAST_COMPARED:
+        return None
+    return source.known.defects
 
 
 def read_anomalies(path: Path, source: Source) -> pa.Table | Tensor:
@@ -45,9 +54,11 @@ def read_anomalies(path: Path, source: Source) -> pa.Table | Tensor:
         kinds = ("images", "a table") if wanted else ("a table", "images")
         raise SchemaError(f"--anomalous: {path} holds {kinds[1]}; the training data are {kinds[0]}", where=str(path))
     if isinstance(source.schema, ImageSchema):
-        decoded = decode_images(image_files(path), source.schema)
-        for name, reason in decoded.skipped.items():
-            warn(f"--anomalous: skipped {name}: {reason}")
+        files = image_files(path)
+        decoded = decode_images(files, source.schema)
+        skipped = [f"skipped {about(name, reason)}" for name, reason in decoded.skipped.items()]
+        for sentence in (*files.passed_over.sentences(), *skipped):
+            warn(f"--anomalous: {sentence}")
         return decoded.x
     assert isinstance(source.items, pa.Table)
     table = read_table(path)
@@ -71,7 +82,9 @@ def report_on(
     seconds = budget_seconds(config.budget_seconds, fitted.scorer.manifest.training.seconds)
     try:
         with report_progress(seconds) as say, stop_on_interrupt() as stop:
-            return build_report(fitted, groups=source.groups, anomalous=events, seconds=seconds, stop=stop, say=say)
+            return build_report(
+                fitted, groups=source.groups, anomalous=events, seconds=seconds, stop=stop, say=say, known=source.known
+            )
     except KeyboardInterrupt:
         warn("interrupted: the bundle is written without a report")
     except Exception as error:  # whatever it is, hours of training must not go with it
@@ -85,6 +98,7 @@ def conclude(report: Report | None, out: Path, *, strict: bool) -> None:
         words = "no verdict: the report was not made"
         console.print(words, style="yellow")
     else:
+        show_defects(report.facts.defects)
         verdict = report.verdict
         words = f"verdict: {verdict.words}"
         if verdict.ship:

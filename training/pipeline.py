@@ -28,6 +28,8 @@ def train(config: TrainConfig) -> Scorer:
     if config.bundle.checkpoint.exists() and not config.bundle.resume:
         warn(f"{config.bundle.checkpoint} is left of an earlier run and is started over; --resume would continue it")
     source = read_source(config.data, mode=config.model.mode)
+    for note in source.notes:
+        console.print(note, markup=False, soft_wrap=True)
     for warning in source.warnings:
         warn(warning)
     _settle_doubts(source, anyway=config.data.anyway)

@@ -2,12 +2,15 @@
 
 The rules: EXIF rotation is applied; transparent pixels lie on white; grey images become RGB where the schema
 has colour, and the other way round; 16-bit grey keeps its 16 bits where the schema has them and is divided by
-257 otherwise; a file of several frames is refused (the preview frames of a phone's JPEG are not).
+257 otherwise; a file of several frames is refused (the preview frames of a phone's JPEG are not), and so are pixels
+whose scale no format states (`REFUSED_MODES`).
 """
 
+import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,13 +18,40 @@ from PIL import Image, ImageOps
 
 from elbound.data.groups import name_groups
 from elbound.data.items import TensorItems, keep_readable
+from elbound.data.magic import kind_of
 from elbound.data.schema import ImageSchema
 from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, SchemaError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-"""A phone's JPEG with preview frames (MPO) is opened as JPEG."""
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+}
+"""What is read, by Pillow's name, and the suffixes of its files. A phone's JPEG with previews (MPO) opens as JPEG."""
 DEFAULT_MAX_PIXELS = 64_000_000
-GREY_16_MODES = ("I;16", "I;16B", "I;16L", "I")
+GREY_16_MODES = ("I;16", "I;16B", "I;16L")
+REFUSED_MODES = {
+    "F": "floating-point pixels are not read; write 8 or 16 bits",
+    "I": "32-bit or signed integers are not read, since nothing says which number is white; write 8 or 16 bits",
+    "LAB": "LAB is not read; convert to RGB",
+}
+"""Pillow's modes whose pixels have no certain place between black and white, and what to do about them."""
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+LEAST_TELLING_PIXELS = 256
+"""A smaller picture may have two values by chance."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an image shows before it is resized: its size in pixels, whether it has exactly two values, as a mask has
+    (a tiny one does not count), and the `digest` of its file, the same for copies alone."""
+
+    height: int
+    width: int
+    two_valued: bool
+    digest: bytes
 
 
 class ImagePreprocessor:
@@ -90,27 +120,24 @@ def decode_image(data: bytes, schema: ImageSchema, *, max_pixels: int = DEFAULT_
     The header is checked before a pixel is decoded. Raises DecodeError, LimitExceeded.
     """
     with _decoding(), _open(data, max_pixels) as image:
-        grey_16 = image.mode in GREY_16_MODES
-        decoded = _grey_16(image) if grey_16 else _eight_bit(image, schema.channels)
-        pixels = np.asarray(_resize(decoded, schema))
-    if grey_16:
-        pixels = np.rint(pixels)
-        pixels = pixels if schema.bits == 16 else np.rint(pixels / 257)
-        pixels = np.repeat(pixels[..., None], schema.channels, axis=2)
-    elif schema.bits == 16:
-        pixels = pixels.astype(np.int32) * 257
-    pixels = pixels.reshape(schema.height, schema.width, schema.channels)
-    kind = np.uint8 if schema.bits == 8 else np.int32
-    return np.array(pixels.transpose(2, 0, 1), dtype=kind, order="C")
+        return _event(_decoded(image, schema.channels), schema)
+
+
+def decode_and_look(data: bytes, schema: ImageSchema) -> tuple[np.ndarray, Look]:
+    """The pixels as `decode_image` gives them, and what the image shows, decoded once."""
+    with _decoding(), _open(data, DEFAULT_MAX_PIXELS) as image:
+        decoded = _decoded(image, schema.channels)
+        digest = hashlib.blake2b(data, digest_size=16).digest()
+        return _event(decoded, schema), Look(decoded.height, decoded.width, _two_valued(decoded), digest)
 
 
 def image_facts(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int, bool, bool]:
     """(height, width, has colour, is 16-bit grey) of one encoded image, as decoding would see it."""
     with _decoding(), _open(data, max_pixels) as image:
-        if image.mode in GREY_16_MODES:
-            height, width = np.asarray(_grey_16(image)).shape
-            return height, width, False, True
-        pixels = np.asarray(_eight_bit(image, 3))
+        decoded = _decoded(image, 3)
+        if decoded.mode == "F":
+            return decoded.height, decoded.width, False, True
+        pixels = np.asarray(decoded)
         colour = bool((pixels[..., 0] != pixels[..., 1]).any() or (pixels[..., 1] != pixels[..., 2]).any())
         return pixels.shape[0], pixels.shape[1], colour, False
 
@@ -130,12 +157,12 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise DecodeError("the image is empty", code="image_empty")
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=tuple(FORMATS))
         frames = getattr(image, "is_animated", False) and image.format != "MPO"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise LimitExceeded(f"{error}", code="image_too_large") from error
     except Exception as error:
-        raise DecodeError("not an image in PNG, JPEG, WebP, BMP or TIFF format", code="image_unreadable") from error
+        raise DecodeError(_why_not(data), code="image_unreadable") from error
     pixels = image.width * image.height
     if pixels > max_pixels:
         raise LimitExceeded(
@@ -147,10 +174,22 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     return image
 
 
-def _eight_bit(image: Image.Image, channels: int) -> Image.Image:
-    if image.mode == "F":
-        raise DecodeError("floating-point pixels are not read; write 8 or 16 bits", code="image_unreadable")
+def _why_not(data: bytes) -> str:
+    """What is wrong with a file that Pillow cannot open."""
+    if data.startswith(TIFF_STARTS):
+        return "the TIFF is broken, or its pixels are of a kind that is not read; write grey or RGB of 8 or 16 bits"
+    found = kind_of(data)
+    return "not an image in PNG, JPEG, WebP, BMP or TIFF format" + (f"; inside it is {found}" if found else "")
+
+
+def _decoded(image: Image.Image, channels: int) -> Image.Image:
+    """The whole picture at its own size: 8 bits of grey or RGB, or 16-bit grey as floating point (mode F)."""
+    if image.mode in REFUSED_MODES:
+        raise DecodeError(REFUSED_MODES[image.mode], code="image_unreadable")
+    grey_16 = image.mode in GREY_16_MODES
     image = ImageOps.exif_transpose(image)
+    if grey_16:
+        return Image.fromarray(np.asarray(image).astype(np.float32))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         page = Image.new("RGBA", image.size, "white")
@@ -159,11 +198,29 @@ def _eight_bit(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def _grey_16(image: Image.Image) -> Image.Image:
-    pixels = np.asarray(ImageOps.exif_transpose(image))
-    if pixels.size and not 0 <= pixels.min() <= pixels.max() <= 65_535:
-        raise DecodeError("pixels beyond 16 bits are not read; write 8 or 16 bits", code="image_unreadable")
-    return Image.fromarray(pixels.astype(np.float32))
+def _event(decoded: Image.Image, schema: ImageSchema) -> np.ndarray:
+    """A decoded picture at the size, colours and depth of the schema, `(channels, height, width)`."""
+    pixels = np.asarray(_resize(decoded, schema))
+    if decoded.mode == "F":
+        pixels = np.rint(pixels)
+        pixels = pixels if schema.bits == 16 else np.rint(pixels / 257)
+        pixels = np.repeat(pixels[..., None], schema.channels, axis=2)
+    elif schema.bits == 16:
+        pixels = pixels.astype(np.int32) * 257
+    pixels = pixels.reshape(schema.height, schema.width, schema.channels)
+    kind = np.uint8 if schema.bits == 8 else np.int32
+    return np.array(pixels.transpose(2, 0, 1), dtype=kind, order="C")
+
+
+def _two_valued(decoded: Image.Image) -> bool:
+    if decoded.width * decoded.height < LEAST_TELLING_PIXELS:
+        return False
+    if decoded.mode == "F":
+        pixels = np.asarray(decoded)
+        low, high = pixels.min(), pixels.max()
+        return bool(low < high and ((pixels == low) | (pixels == high)).all())
+    colours = decoded.getcolors(2)
+    return colours is not None and len(colours) == 2
 
 
 def _resize(image: Image.Image, schema: ImageSchema) -> Image.Image:

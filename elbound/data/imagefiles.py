@@ -1,7 +1,8 @@
 """Images from a folder tree or a zip, and the size and colour that suit them."""
 
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,23 +12,70 @@ from threading import Lock
 import numpy as np
 import torch
 
-from elbound.data.image import ImagePreprocessor, decode_image, image_facts
+from elbound.data.image import FORMATS, ImagePreprocessor, Look, decode_and_look, image_facts
+from elbound.data.magic import kind_of
 from elbound.data.schema import ImageSchema, ResizeMode
 from elbound.errors import DataError, DecodeError, LimitExceeded
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+OTHER_PICTURES = (
+    ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".ico", ".psd", ".pgm", ".ppm", ".pbm", ".pnm",
+    ".tga", ".exr", ".hdr", ".dcm", ".dng", ".raw", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".pdf",
+)  # fmt: skip
+"""Suffixes of pictures that are not read; whoever has them is told what to do."""
+HIDDEN_FOLDERS = ("@eadir", "#recycle", "$recycle.bin")
+"""Thumbnails of Synology, and what was thrown away. In lower case, as the next."""
+LEFT_BY_SYSTEMS = ("thumbs.db", "desktop.ini", "ehthumbs.db")
 MAX_SIDE = 64
 SAMPLE = 200
 MAX_MEMBER_BYTES = 1 << 28
 THREADS = 2
+SHOWN_NAMES = 5
+HEAD_BYTES = 256
+ENCRYPTED = 1
+"""The bit of a member's flags."""
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """Files that are not read: how many of each suffix, images in hidden or temporary folders by that folder, and
+    names that a zip holds more than once, of which the last is read."""
+
+    by_suffix: dict[str, int] = field(default_factory=dict)
+    hidden: dict[str, int] = field(default_factory=dict)
+    doubled: tuple[str, ...] = ()
+
+    def sentences(self) -> list[str]:
+        """What the user should know, one sentence a kind; none where nothing was passed over."""
+        found = []
+        if self.by_suffix:
+            total = sum(self.by_suffix.values())
+            counts = ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in self.by_suffix.items())
+            advice = "; convert pictures to PNG or JPEG" if any(s in OTHER_PICTURES for s in self.by_suffix) else ""
+            found.append(f"{_files(total)} passed over, since {_their(total)} kind is not read: {counts}{advice}")
+        if self.hidden:
+            total = sum(self.hidden.values())
+            found.append(f"{_files(total)} passed over as hidden or temporary: {listed(list(self.hidden))}")
+        if self.doubled:
+            count = len(self.doubled)
+            found.append(
+                f"in the zip {count:,} {'name stands' if count == 1 else 'names stand'} more than once "
+                f"({listed(self.doubled)}): the last file of a name is read, as unpacking would leave it"
+            )
+        return found
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Encoded images by name, read one at a time from a folder tree or a zip."""
+    """Encoded images by name, read one at a time from a folder tree or a zip, and what lies beside them.
+
+    `beside` are the names of the other files that are not hidden.
+    """
 
     path: Path
     names: tuple[str, ...]
+    passed_over: PassedOver = field(default_factory=PassedOver, compare=False)
+    beside: tuple[str, ...] = field(default=(), compare=False)
     _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[type["ImageFiles"], tuple[Path, tuple[str, ...]]]:
@@ -48,10 +96,11 @@ class ImageFiles:
 
 @dataclass
 class DecodedImages:
-    """`x` `(n, *event)` of the readable images, their `names`, and the unreadable ones with the reason."""
+    """`x` `(n, *event)` of the readable images, their `names` and looks, and the unreadable ones with the reason."""
 
     x: torch.Tensor
     names: list[str]
+    looks: list[Look]
     skipped: dict[str, str] = field(default_factory=dict)
 
 
@@ -60,22 +109,75 @@ def image_files(path: Path) -> ImageFiles:
     if not path.exists():
         raise DataError(f"{path} does not exist", where=str(path))
     if path.is_dir():
-        found = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
-        names = {name for name in found if is_image_name(name)}
+        every = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
     elif path.suffix.lower() == ".zip" or (not is_image_name(path.name) and zipfile.is_zipfile(path)):
         with _open_zip(path) as archive:
-            names = {info.filename for info in zip_images(archive)}
+            every = [info.filename for info in archive.infolist() if info.filename and not info.is_dir()]
     else:
         return ImageFiles(path.parent, (path.name,))
-    if not names:
-        raise DataError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)})", where=str(path))
-    return ImageFiles(path, tuple(sorted(names)))
+    found = _sorted_out(path, every)
+    if not found.names:
+        others = "".join(f"; {sentence}" for sentence in found.passed_over.sentences())
+        raise DataError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}){others}", where=str(path))
+    return found
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file is an image by its name; what macOS leaves beside the files of a zip is none."""
-    parts = PurePosixPath(name).parts
-    return name.lower().endswith(IMAGE_SUFFIXES) and "__MACOSX" not in parts and not parts[-1].startswith("._")
+    """Whether a file is an image by its name and is not hidden."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and hidden_part(name) is None
+
+
+def hidden_part(name: str) -> str | None:
+    """The part of a relative path that hides it: a folder whose name begins with `.` or `_`, or a file with `.`.
+
+    Programs keep copies and unfinished files there (`.ipynb_checkpoints`, `__MACOSX`, `_temporary`). A file may begin
+    with `_`, as cameras write `_DSC0001.JPG`. None where nothing hides it.
+    """
+    *folders, file = PurePosixPath(name.replace("\\", "/")).parts or ("",)  # some zips of Windows
+    hidden = (
+        folder
+        for folder in folders
+        if (folder.startswith((".", "_")) and folder != "..") or folder.lower() in HIDDEN_FOLDERS
+    )
+    return next(hidden, file if file.startswith(".") else None)
+
+
+def _sorted_out(path: Path, every: list[str]) -> ImageFiles:
+    """The images of a folder or zip among the names of all its files, and what is passed over."""
+    by_suffix: Counter[str] = Counter()
+    hidden: Counter[str] = Counter()
+    names: Counter[str] = Counter()
+    beside = []
+    for name in every:
+        hiding = hidden_part(name)
+        file = PurePosixPath(name)
+        if hiding is not None:
+            hidden[hiding] += name.lower().endswith(IMAGE_SUFFIXES) and not file.name.startswith("._")
+        elif is_image_name(name):
+            names[name] += 1
+        elif file.name.lower() not in LEFT_BY_SYSTEMS:
+            by_suffix[file.suffix.lower()] += 1
+            beside.append(name)
+    passed_over = PassedOver(
+        dict(by_suffix.most_common()),
+        {folder: count for folder, count in hidden.items() if count},
+        tuple(sorted(name for name, count in names.items() if count > 1)),
+    )
+    return ImageFiles(path, tuple(sorted(names)), passed_over, tuple(sorted(beside)))
+
+
+def _files(count: int) -> str:
+    return "1 file is" if count == 1 else f"{count:,} files are"
+
+
+def _their(count: int) -> str:
+    return "its" if count == 1 else "their"
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first few names in words."""
+    names = list(names)
+    return ", ".join(names[:SHOWN_NAMES]) + (f" and {len(names) - SHOWN_NAMES:,} more" * (len(names) > SHOWN_NAMES))
 
 
 def infer_image_schema(
@@ -92,14 +194,17 @@ def infer_image_schema(
     has it.
     """
     picked = np.unique(np.linspace(0, len(files.names) - 1, min(SAMPLE, len(files.names))).astype(int))
-    facts = []
+    facts, reasons = [], []
     for i in picked:
         try:
             facts.append(image_facts(files.read(files.names[i])))
-        except (DataError, OSError):
-            continue
+        except (DataError, OSError) as error:
+            reasons.append(about(files.names[i], error))
     if not facts:
-        raise DataError(f"none of {len(picked)} images of {files.path} can be read", where=str(files.path))
+        raise DataError(
+            f"none of {len(picked)} images of {files.path} can be read; the first is {reasons[0]}",
+            where=str(files.path),
+        )
     heights, widths, colour, deep = zip(*facts, strict=True)
     height, width = image_size or _fitting_size(float(np.median(heights)), float(np.median(widths)), max_side)
     grey_16 = any(deep) and not any(colour)
@@ -116,9 +221,9 @@ def decode_images(files: ImageFiles, schema: ImageSchema, *, max_bad_share: floa
     """
     skipped: dict[str, str] = {}
 
-    def one(name: str) -> np.ndarray | None:
+    def one(name: str) -> tuple[np.ndarray, Look] | None:
         try:
-            return decode_image(files.read(name), schema)
+            return decode_and_look(files.read(name), schema)
         except (DataError, OSError) as error:
             skipped[name] = str(error)
             return None
@@ -130,14 +235,18 @@ def decode_images(files: ImageFiles, schema: ImageSchema, *, max_bad_share: floa
         first = min(skipped)
         raise DataError(
             f"{len(skipped):,} of {len(files.names):,} images cannot be read, at most {limit:,} may be skipped; "
-            f"the first is {first}: {skipped[first]}",
+            f"the first is {about(first, skipped[first])}",
             where=first,
         )
-    kept = [(name, pixels) for name, pixels in zip(files.names, decoded, strict=True) if pixels is not None]
-    x = torch.from_numpy(np.stack([pixels for _, pixels in kept]))
-    return DecodedImages(
-        x.to(ImagePreprocessor(schema).dtype), [name for name, _ in kept], dict(sorted(skipped.items()))
-    )
+    kept = [(name, *found) for name, found in zip(files.names, decoded, strict=True) if found is not None]
+    names, pixels, looks = map(list, zip(*kept, strict=True))
+    x = torch.from_numpy(np.stack(pixels)).to(ImagePreprocessor(schema).dtype)
+    return DecodedImages(x, names, looks, dict(sorted(skipped.items())))
+
+
+def about(name: str, error: Exception | str) -> str:
+    """The error of a file with the file's name before it, unless the error names it itself."""
+    return str(error) if str(error).startswith(name) else f"{name}: {error}"
 
 
 def zip_images(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
@@ -147,23 +256,33 @@ def zip_images(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
 
 def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, *, max_bytes: int) -> bytes:
     """One member's bytes, read no further than `max_bytes` whatever its header says."""
+    name = info.filename
+    if info.flag_bits & ENCRYPTED:
+        raise DecodeError(f"{name} is encrypted; unpack it first", where=name)
     try:
         with archive.open(info) as member:
             data = member.read(max_bytes + 1)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
-        raise DecodeError(f"{info.filename} cannot be read from the zip: {error}", where=info.filename) from error
-    except Exception as error:  # zlib.error, lzma.LZMAError and others of the codecs
-        raise DecodeError(f"{info.filename} is damaged: {error}", where=info.filename) from error
+    except NotImplementedError as error:
+        raise DecodeError(
+            f"{name} is packed in a way that is not read (method {info.compress_type}); pack it with Deflate",
+            where=name,
+        ) from error
+    except Exception as error:  # of the zip and of its codecs, as zlib.error and lzma.LZMAError
+        raise DecodeError(f"{name} is damaged in the zip; pack it again", where=name) from error
     if len(data) > max_bytes:
         raise LimitExceeded(f"{info.filename} opens to more than {max_bytes:,} bytes", where=info.filename)
     return data
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
+    found = None
     try:
+        with path.open("rb") as file:
+            found = kind_of(file.read(HEAD_BYTES))
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise DecodeError(f"{path} is not a readable zip: {error}", where=str(path)) from error
+        why = error if found is None or found.startswith("a zip") else f"it is {found}"
+        raise DecodeError(f"{path} is not a readable zip: {why}", where=str(path)) from error
 
 
 def _fitting_size(height: float, width: float, max_side: int) -> tuple[int, int]:

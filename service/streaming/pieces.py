@@ -171,7 +171,7 @@ class Reader:
         with archive:
             members = list(zip_images(archive))
             if not members:
-                raise DecodeError("the zip holds no images", code="zip_empty", where="body")
+                raise DecodeError("the zip holds no images outside of hidden folders", code="zip_empty", where="body")
             if len(members) > settings.max_files:
                 raise LimitExceeded(f"{len(members):,} files; at most {settings.max_files:,} are taken", where="body")
             opened = 0

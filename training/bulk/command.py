@@ -99,6 +99,8 @@ def score_files(
     if heatmaps is not None:
         make_folder(scorer, heatmaps, paths)
     inputs = find_inputs(scorer, paths)
+    for sentence in (sentence for one in inputs for sentence in one.passed_over()):
+        warn(sentence)
     run = BulkRun(scorer, alpha, guarantee, heatmaps, piece_items)
     if output.kind is None:
         found, seconds = _watch(score_to_file(run, inputs, output.path), total_items(inputs))

@@ -44,6 +44,10 @@ class Input:
             facts |= {"images": len(images.names), "names_sha256": hashlib.sha256(names).hexdigest()}
         return facts
 
+    def passed_over(self) -> list[str]:
+        """What of a folder or zip of images is not scored, in sentences that name the input."""
+        return [] if self.images is None else [f"{self.file}: {one}" for one in self.images.passed_over.sentences()]
+
     def items(self) -> int | None:
         """How many items it holds, where that is known before it is read."""
         if self.failure is not None:

@@ -17,6 +17,7 @@ from elbound.data.streams import table_pieces
 from elbound.errors import DataError, DecodeError, ItemError, SchemaError
 from elbound.scorer import Scorer
 from training.bulk.inputs import Input, find_inputs
+from training.console import warn
 
 IMAGES_A_PIECE = 256
 ROWS_A_PIECE = 65_536
@@ -74,8 +75,13 @@ def input_pieces(
 
 
 def all_items(scorer: Scorer, path: Path, failures: list[DataError]) -> Iterator[TensorItems]:
-    """All items at `path`, a file or a folder, piece by piece; what fails as a whole joins `failures`."""
+    """All items at `path`, a file or a folder, piece by piece; what fails as a whole joins `failures`.
+
+    Warns of the files that are passed over.
+    """
     for one in find_inputs(scorer, [path]):
+        for sentence in one.passed_over():
+            warn(sentence)
         for piece in input_pieces(scorer, one, piece_items=items_a_piece(scorer)):
             if piece.failure is not None:
                 failures.append(piece.failure)

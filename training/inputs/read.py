@@ -1,8 +1,10 @@
 """What a path holds, as the items that `fit_detector` takes: a table or decoded images."""
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-from elbound.data.imagefiles import is_image_name
+from elbound.data.imagefiles import PassedOver, hidden_part, is_image_name, listed
 from elbound.data.readers import table_suffix
 from elbound.errors import DataError
 from training.config import DataConfig
@@ -17,15 +19,15 @@ def holds_images(path: Path) -> bool:
         raise DataError(f"{path} does not exist", where=str(path))
     if path.is_file():
         return path.suffix.lower() == ".zip" or is_image_name(path.name)
-    files = [file for file in path.rglob("*") if file.is_file()]
-    images = sum(is_image_name(file.name) for file in files)
-    tables = sum(table_suffix(file) is not None for file in files)
+    images, tables, others = _contents(path)
     if not images and not tables:
+        passed_over = PassedOver(dict(Counter(Path(name).suffix.lower() for name in others).most_common()))
         raise DataError(
-            f"{path} holds neither tables (CSV, Parquet, Arrow, NDJSON) nor images (PNG, JPEG, WebP, BMP, TIFF)",
+            f"{path} holds neither tables (CSV, Parquet, Arrow, NDJSON) nor images (PNG, JPEG, WebP, BMP, TIFF)"
+            + "".join(f"; {sentence}" for sentence in passed_over.sentences()),
             where=str(path),
         )
-    return images > tables
+    return len(images) > len(tables)
 
 
 def read_source(config: DataConfig, *, mode: str = "auto") -> Source:
@@ -33,4 +35,25 @@ def read_source(config: DataConfig, *, mode: str = "auto") -> Source:
 
     Raises DataError, SchemaError, ConfigError.
     """
-    return read_images(config, mode) if holds_images(config.path) else read_rows(config)
+    if holds_images(config.path):
+        source, taken, left = read_images(config, mode), "images", "tables"
+    else:
+        source, taken, left = read_rows(config), "tables", "images"
+    images, tables, _ = _contents(config.path)
+    if not images or not tables:
+        return source
+    names = tables if left == "tables" else images
+    mixed = (
+        f"{config.path} holds images ({len(images):,}) and tables ({len(tables):,}): its {taken} train, "
+        f"and its {left} are passed over ({listed(names)}); name a file or a folder of one kind to train on that"
+    )
+    return replace(source, warnings=[mixed, *source.warnings])
+
+
+def _contents(path: Path) -> tuple[list[str], list[str], list[str]]:
+    """The names of a folder's images, of its tables and of its other files; none that is hidden, and none of a file."""
+    found = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    names = [name for name in found if hidden_part(name) is None]
+    images = [name for name in names if is_image_name(name)]
+    tables = [name for name in names if table_suffix(Path(name)) is not None]
+    return images, tables, sorted({*names} - {*images} - {*tables})

@@ -8,10 +8,12 @@ import numpy as np
 from torch import Tensor
 
 from elbound.fit.detector import Fitted
+from training.inputs.source import KnownItems
 from training.report.baselines import compare
 from training.report.budget import Budget
 from training.report.calibration import check_calibration, drift
 from training.report.collapse import latent_use
+from training.report.defects import evaluate_defects
 from training.report.examples import find_examples, fit_of_features
 from training.report.facts import DriftFacts, Facts, NotChecked, Verdict, as_json
 from training.report.latent import check_latent
@@ -22,6 +24,7 @@ from training.report.verdict import judge
 LEAST_SECONDS = 10.0
 """A fit of a second leaves no time for its baselines; nobody minds a few more."""
 DRAWING_SECONDS, DRAWING_SHARE = 3.0, 0.08
+DEFECTS_SHARE = 0.5
 Part = TypeVar("Part")
 
 
@@ -51,15 +54,19 @@ def build_report(
     seconds: float,
     stop: Callable[[], bool],
     say: Callable[[str], None],
+    known: KnownItems | None = None,
 ) -> Report:
-    """All parts within `seconds` (or until `stop`), the pictures and the page; `say` is told what comes next."""
+    """All parts within `seconds` (or until `stop`), the pictures and the page; `say` is told what comes next.
+
+    `anomalous` events compare the model with baselines; `known` items, where there are any, are judged kind by kind.
+    """
     manifest = fitted.scorer.manifest
     budget = Budget(seconds, stop)
     facts = Facts(manifest.name, manifest.version, manifest.verdict.alpha, history=manifest.training.history)
-    _fill(facts, fitted, groups, anomalous, budget, say)
+    _fill(facts, fitted, groups, anomalous, known, budget, say)
     facts.verdict = judge(facts)
     say("pictures")
-    pictures = draw(facts, fitted)
+    pictures = draw(facts, fitted, known)
     facts.seconds = budget.spent
     files = {"index.html": build_page(facts, pictures), "report.json": as_json(facts), **pictures}
     return Report(facts, files, interrupted=stop())
@@ -70,6 +77,7 @@ def _fill(
     fitted: Fitted,
     groups: Sequence[object] | None,
     anomalous: Tensor | None,
+    known: KnownItems | None,
     budget: Budget,
     say: Callable[[str], None],
 ) -> None:
@@ -86,6 +94,9 @@ def _fill(
         return found()
 
     facts.calibration = part("calibration", lambda: check_calibration(calibration, split, groups, alpha=scorer.alpha))
+    if known is not None:
+        share = checks.share(DEFECTS_SHARE)
+        facts.defects = part("known defects", lambda: evaluate_defects(scorer, known, share, seed=seed))
     facts.drift = part("drift", lambda: _drift(fitted, groups))
     facts.collapse = part("posterior collapse", lambda: latent_use(scorer.detector, held_out))
     facts.examples = part("examples", lambda: find_examples(fitted))

@@ -42,5 +42,9 @@ CAPTIONS = {
     "worst.png": (
         "The held-out normals that surprise most. If these are not normal, take their like out of the training data."
     ),
+    "defects.png": (
+        "A typical picture of each kind of defect, the kinds that are found worst first, with its p-value; colours on "
+        "the heat map should lie on the defect."
+    ),
     "errors.png": "Where in the picture normals are hard to predict: bright places vary, dark ones are certain.",
 }

@@ -109,6 +109,43 @@ class BaselineFacts:
 
 
 @dataclass(frozen=True)
+class DefectKind:
+    """One kind of known defects: how many alarm at the bundle's alpha, AUROC against normal items, and that of its
+    pixels. `example` is the place of a typical one among the known items."""
+
+    kind: str
+    items: int
+    found: int
+    auroc: float
+    pixel_auroc: float | None
+    example: int
+    example_p_value: float
+
+
+@dataclass(frozen=True)
+class DefectFacts:
+    """Known defects by kind, worst first, and all together; `low` to `high` is how many of the `normals` may alarm.
+
+    `resize` is how pictures get the model's size, since borders may cause alarms; `mapped` images had their heat maps
+    compared with masks; `left_out` says what was not computed.
+    """
+
+    alpha: float
+    kinds: list[DefectKind]
+    items: int
+    found: int
+    auroc: float
+    normals: int
+    false_alarms: int
+    low: int
+    high: int
+    resize: str
+    pixel_auroc: float | None
+    mapped: int
+    left_out: list[str]
+
+
+@dataclass(frozen=True)
 class LatentFacts:
     """Surprise (-ELBO in nats) of decoded codes beside that of held-out normals.
 
@@ -189,6 +226,8 @@ class Facts:
     features: FeatureFit | NotChecked = NotChecked("it was not reached")
     examples: Examples | NotChecked = NotChecked("it was not reached")
     baselines: BaselineFacts | NotChecked = NotChecked("it was not reached")
+    defects: DefectFacts | NotChecked | None = None
+    """None where no defects came with the training data."""
     verdict: Verdict = field(default_factory=lambda: Verdict([], {}))
 
 

@@ -10,6 +10,7 @@ from training.report.collapse import is_collapsed
 from training.report.facts import (
     BaselineFacts,
     CalibrationFacts,
+    DefectFacts,
     DriftFacts,
     Example,
     Examples,
@@ -43,6 +44,7 @@ def build_page(facts: Facts, pictures: dict[str, bytes]) -> bytes:
     sections = (
         ("Learning", _pictures(pictures, "learning.png") or _note("the model was solved at once, without steps")),
         ("Does the model use its latent?", _collapse(facts.collapse) + _pictures(pictures, "latent.png")),
+        ("Which defects are found?", _defects(facts.defects, pictures)),
         ("Does the false-alarm rate hold?", _calibration(facts.calibration, pictures)),
         ("Do the data drift?", _drift(facts.drift, pictures)),
         ("Scores of normal items", _pictures(pictures, "scores.png")),
@@ -51,7 +53,7 @@ def build_page(facts: Facts, pictures: dict[str, bytes]) -> bytes:
         ("What is explained, feature by feature", _features(facts, pictures)),
         ("Has the latent space holes?", _latent(facts.latent) + _pictures(pictures, "continuity.png")),
     )
-    body = "".join(f"<section><h2>{escape(title)}</h2>{content}</section>" for title, content in sections)
+    body = "".join(f"<section><h2>{escape(title)}</h2>{content}</section>" for title, content in sections if content)
     title = f"Report of {facts.model}"
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -134,6 +136,43 @@ def _drift(found: DriftFacts | NotChecked, pictures: dict[str, bytes]) -> str:
     )
 
 
+def _defects(found: DefectFacts | NotChecked | None, pictures: dict[str, bytes]) -> str:
+    """Nothing where no defects came with the training data."""
+    if found is None:
+        return ""
+    if isinstance(found, NotChecked):
+        return _not_checked(found)
+    normals = (
+        f"{found.false_alarms} of {found.normals} good pictures beside them raise a false alarm; a kept promise allows "
+        f"{found.low} to {found.high} in 999 of 1,000 cases (beta-binomial)."
+        if found.normals
+        else "There are no good pictures beside them."
+    )
+    text = (
+        f"Pictures that came with the training data and took no part in it. At alpha = {found.alpha:g} "
+        f"{found.found} of {found.items} defects raise an alarm. {normals} AUROC is the chance that a defect scores "
+        "above a good picture; pixel AUROC, over the pixels of the same pictures, that a place of a defect is hotter "
+        "on the heat map than another. The kinds that are found worst stand first."
+    )
+    every = [one.pixel_auroc for one in found.kinds]
+    rows = [
+        [kind, str(items), _rate_text(alarms, items), f"{area:.4f}", "" if pixel is None else f"{pixel:.4f}"]
+        for kind, items, alarms, area, pixel in [
+            *((one.kind, one.items, one.found, one.auroc, one.pixel_auroc) for one in found.kinds),
+            ("all", found.items, found.found, found.auroc, found.pixel_auroc),
+        ]
+    ]
+    header = ("kind of defect", "pictures", f"alarms at alpha = {found.alpha:g}", "AUROC", "pixel AUROC")
+    shown = slice(None) if any(pixel is not None for pixel in every) else slice(-1)
+    left_out = "".join(_note(sentence) for sentence in found.left_out)
+    table = _table(header[shown], [row[shown] for row in rows])
+    return f"<p>{escape(text)}</p>{table}{left_out}{_pictures(pictures, 'defects.png')}"
+
+
+def _rate_text(alarms: int, items: int) -> str:
+    return f"{alarms} of {items} ({100 * alarms / items:.0f} %)"
+
+
 def _baselines(found: BaselineFacts | NotChecked, pictures: dict[str, bytes]) -> str:
     if isinstance(found, NotChecked):
         return _not_checked(found)
@@ -148,7 +187,7 @@ def _baselines(found: BaselineFacts | NotChecked, pictures: dict[str, bytes]) ->
     origin = (
         "made from held-out normals. They rank methods and do not estimate the AUROC on the anomalies that will come"
         if found.synthetic
-        else "given with --anomalous"
+        else "given with --anomalous, or the defects that came with the data"
     )
     text = (
         f"{found.normals:,} held-out normals and {found.anomalies:,} anomalies, {origin}. AUROC is the chance that an "

@@ -5,16 +5,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from elbound.calibration.calibration import Calibration
 from elbound.explanation.heat import heat_maps
 from elbound.explanation.pictures import overlay
 from elbound.fit.detector import Fitted
+from elbound.scorer import Scorer
+from training.inputs.source import KnownItems
 from training.report.calibration import ALPHAS, LEAST_THIRD
 from training.report.examples import feature_errors, pixels_of, rebuilt
 from training.report.facts import (
     BaselineFacts,
     CalibrationFacts,
+    DefectFacts,
     Example,
     Facts,
     FeatureFit,
@@ -34,6 +38,7 @@ DPI = 100
 WIDTH = 9.0
 MAX_BARS = 30
 BINS = 20
+SHOWN_KINDS = 8
 
 
 def learning_curves(history: History) -> bytes | None:
@@ -198,24 +203,37 @@ def baseline_dots(found: BaselineFacts | NotChecked) -> bytes | None:
 
 
 def example_images(fitted: Fitted, examples: list[Example]) -> bytes:
+    """Held-out normals, each with its p-value."""
+    titles = [f"item {example.item}\np = {example.p_value:.3g}" for example in examples]
+    return _images(fitted.scorer, fitted.x[[example.item for example in examples]], titles)
+
+
+def defect_images(scorer: Scorer, known: KnownItems, found: DefectFacts | NotChecked | None) -> bytes | None:
+    """A typical defect of each kind, the kinds that are found worst first."""
+    if found is None or isinstance(found, NotChecked):
+        return None
+    shown = found.kinds[:SHOWN_KINDS]
+    titles = [f"{one.kind[-24:]}\np = {one.example_p_value:.3g}" for one in shown]
+    return _images(scorer, known.x[[one.example for one in shown]], titles)
+
+
+def _images(scorer: Scorer, x: Tensor, titles: list[str]) -> bytes:
     """Each image, what the model expects in its place (where it decodes pixels) and its heat map."""
-    scorer = fitted.scorer
-    x = fitted.x[[example.item for example in examples]]
     again, seen = rebuilt(scorer, x), pixels_of(scorer, x)
     rows = [("image", seen)]
     if again is not None:
         rows.append(("expected", pixels_of(scorer, again)))
     maps = [np.asarray(Image.open(io.BytesIO(overlay(*pair)))) for pair in zip(seen, heat_maps(scorer, x), strict=True)]
     rows.append(("heat map", np.stack(maps)))
-    figure, axes = _figure(len(examples), 1.5 * len(rows) + 0.4, rows=len(rows))
+    figure, axes = _figure(len(titles), 1.5 * len(rows) + 0.4, rows=len(rows))
     for i, axis in enumerate(axes):
-        row, column = divmod(i, len(examples))
+        row, column = divmod(i, len(titles))
         axis.imshow(rows[row][1][column], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axis.set(xticks=[], yticks=[])
         if column == 0:
             axis.set_ylabel(rows[row][0])
         if row == 0:
-            axis.set_title(f"item {examples[column].item}\np = {examples[column].p_value:.3g}", fontsize=8)
+            axis.set_title(titles[column], fontsize=8)
     return _png(figure)
 
 
@@ -233,7 +251,7 @@ def error_picture(fitted: Fitted) -> bytes | None:
     return _png(figure)
 
 
-def draw(facts: Facts, fitted: Fitted) -> dict[str, bytes]:
+def draw(facts: Facts, fitted: Fitted, known: KnownItems | None) -> dict[str, bytes]:
     """Every picture that there is something for, by file name."""
     calibration = fitted.scorer.calibration
     pictures = {
@@ -253,6 +271,8 @@ def draw(facts: Facts, fitted: Fitted) -> dict[str, bytes]:
             "worst.png": example_images(fitted, facts.examples.worst),
             "errors.png": error_picture(fitted),
         }
+    if known is not None:
+        pictures["defects.png"] = defect_images(fitted.scorer, known, facts.defects)
     return {name: picture for name, picture in pictures.items() if picture is not None}
 
 

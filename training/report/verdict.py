@@ -2,6 +2,7 @@
 
 from elbound.errors import ElboundError
 from training.report.collapse import is_collapsed
+from training.report.defects import defect_reasons
 from training.report.facts import BaselineFacts, CalibrationFacts, DriftFacts, Facts, NotChecked, Rival, Verdict
 
 LEAST_LEAD, LEAST_SYNTHETIC_LOW = 0.01, 0.03
@@ -17,7 +18,13 @@ class DoNotShip(ElboundError):
 
 def judge(facts: Facts) -> Verdict:
     """All reasons, and every part on which there is no verdict."""
-    reasons = [*collapse_reasons(facts), *baseline_reasons(facts), *calibration_reasons(facts), *drift_reasons(facts)]
+    reasons = [
+        *collapse_reasons(facts),
+        *baseline_reasons(facts),
+        *calibration_reasons(facts),
+        *drift_reasons(facts),
+        *defect_reasons(facts.defects),
+    ]
     parts = {
         "posterior collapse": facts.collapse,
         "baselines": facts.baselines,

@@ -1,5 +1,6 @@
 """One image to one event: every format and mode, exact pixels where no filter stands between, and bad bytes."""
 
+import io
 import struct
 import warnings
 import zlib
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from elbound.data.image import ImagePreprocessor, decode_image, image_facts
+from elbound.data.image import ImagePreprocessor, decode_and_look, decode_image, image_facts
 from elbound.data.schema import ImageSchema, ResizeMode
 from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError
 
@@ -144,14 +145,52 @@ def test_eight_bits_fill_sixteen(picture: Picture) -> None:
     np.testing.assert_array_equal(found, GREY[None].astype(int) * 257)
 
 
-def test_deeper_pixels_are_refused(picture: Picture) -> None:
-    for pixels in ([[0, 65_536]], [[-1, 5]]):
-        with pytest.raises(DecodeError, match="pixels beyond 16 bits are not read"):
-            decode_image(picture(np.array(pixels, np.int32), "TIFF"), schema())
-    fits = decode_image(picture(np.array([[0, 65_535, 7], [1, 2, 3]], np.int32), "TIFF"), schema(1, bits=16))
-    np.testing.assert_array_equal(fits, [[[0, 65_535, 7], [1, 2, 3]]])
-    with pytest.raises(DecodeError, match="floating-point pixels are not read"):
-        decode_image(picture(np.ones((2, 3), np.float32), "TIFF"), schema())
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (Image.fromarray(GREY.astype(np.int32)), "32-bit or signed integers are not read, .*; write 8 or 16 bits"),
+        (Image.fromarray(DEEP.astype(np.int32)), "32-bit or signed integers are not read"),
+        (Image.fromarray(np.ones((2, 3), np.float32)), "floating-point pixels are not read; write 8 or 16 bits"),
+        (Image.frombytes("LAB", (3, 2), COLOUR.tobytes()), "LAB is not read; convert to RGB"),
+    ],
+)
+def test_pixels_without_a_certain_scale_are_refused(image: Image.Image, message: str, picture: Picture) -> None:
+    for read in (lambda data: decode_image(data, schema()), lambda data: decode_image(data, schema(3)), image_facts):
+        with pytest.raises(DecodeError, match=f"^{message}") as caught:
+            read(picture(image, "TIFF"))
+        assert caught.value.code == "image_unreadable"
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
+def test_every_other_mode_of_tiff_is_read(mode: str, picture: Picture) -> None:
+    grey = np.array([[0, 255, 0], [255, 255, 0]], np.uint8)
+    deep, colour = Image.fromarray(grey.astype(np.uint16) * 257), Image.fromarray(grey).convert("RGB")
+    data = picture(deep if mode == "I;16" else colour.convert(mode), "TIFF")
+    with Image.open(io.BytesIO(data)) as opened:
+        assert opened.mode == mode
+    assert np.abs(decode_image(data, schema()).astype(int) - grey).max() <= 3
+
+
+def test_a_look_has_size_copies_and_two_values(picture: Picture) -> None:
+    mask = np.zeros((20, 30), np.uint8)
+    mask[3:9, 4:12] = 255
+    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    cases = [
+        (mask, True), (mask // 255, True), (np.stack([mask] * 3, 2), True), (mask.astype(np.uint16) * 257, True),
+        (Image.fromarray(mask).convert("1"), True), (noise, False), (noise.astype(np.uint16)[..., 0] * 9, False),
+        (np.full((20, 30), 255, np.uint8), False), (mask[2:12, 3:13], False),
+    ]  # fmt: skip
+    for pixels, two_valued in cases:
+        for channels in (1, 3):
+            data = picture(pixels)
+            wanted = schema(channels, height=5, width=7)
+            found, look = decode_and_look(data, wanted)
+            np.testing.assert_array_equal(found, decode_image(data, wanted))
+            size = pixels.size[::-1] if isinstance(pixels, Image.Image) else pixels.shape[:2]
+            assert (look.height, look.width) == size
+            assert look.two_valued == two_valued
+    digests = [decode_and_look(picture(noise, kind), wanted)[1].digest for kind in ("PNG", "PNG", "BMP")]
+    assert digests[0] == digests[1] != digests[2]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
@@ -170,6 +209,35 @@ def test_the_preview_of_a_phones_jpeg_is_passed_over(picture: Picture) -> None:
     found = decode_image(data, schema(3, height=8, width=8))
     assert found[0].min() > 250
     assert found[2].max() < 5
+
+
+@pytest.mark.parametrize(
+    ("data", "inside"),
+    [
+        (b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00", "HEIC; convert it to PNG or JPEG"),
+        (b"\x00\x00\x00\x18ftypavif\x00\x00\x00\x00", "AVIF; convert it to PNG or JPEG"),
+        (b"\x00\x00\x00\x18ftypisom\x00\x00\x00\x00", "a video; export its frames as PNG"),
+        (b"GIF89a\x01\x00\x01\x00", "a GIF; convert it to PNG or JPEG"),
+        (b"%PDF-1.7", "a PDF; export its pictures as PNG"),
+        (b"\x1f\x8b\x08\x00", "packed by gzip; unpack it first"),
+        (b"  <!DOCTYPE HTML><html>", "a page of HTML, as a failed download leaves it"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS; fetch the file with: git lfs pull"),
+        (bytes(128) + b"DICM", "DICOM; convert it to 16-bit PNG"),
+    ],
+)
+def test_a_file_of_another_kind_is_named_for_what_it_is(data: bytes, inside: str) -> None:
+    with pytest.raises(DecodeError, match=f"not an image in PNG, .* format; inside it is {inside}$"):
+        decode_image(data, schema())
+
+
+def test_a_tiff_of_pixels_that_pillow_does_not_know_is_said(picture: Picture) -> None:
+    data = bytearray(picture(GREY, "TIFF"))
+    place = data.index(struct.pack("<HHI", 258, 3, 1))
+    data[place + 8 : place + 10] = struct.pack("<H", 24)  # bits of a pixel
+    with pytest.raises(
+        DecodeError, match="the TIFF is broken, or its pixels are of a kind that is not read; write grey"
+    ):
+        decode_image(bytes(data), schema())
 
 
 @pytest.mark.parametrize("kind", ["GIF", "ICO", "PPM", "TGA", "PCX"])

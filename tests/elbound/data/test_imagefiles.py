@@ -43,8 +43,11 @@ def pack(path: Path, members: dict[str, bytes], *, method: int = zipfile.ZIP_STO
     ("name", "found"),
     [
         ("a.png", True), ("b/c.JPG", True), ("d.jpeg", True), ("e.webp", True), ("f.BMP", True), ("g.tif", True),
-        ("h.tiff", True), ("a.gif", False), ("a.png.txt", False), ("png", False), ("", False), ("b/._a.png", False),
-        ("__MACOSX/a.png", False), ("x/__MACOSX/y/a.png", False), ("__MACOSX.png", True), ("a._b.png", True),
+        ("h.tiff", True), ("i.jfif", True), ("j.JPE", True), ("a.gif", False), ("a.png.txt", False), ("png", False),
+        ("", False), ("b/._a.png", False), ("__MACOSX/a.png", False), ("x/__MACOSX/y/a.png", False),
+        ("__MACOSX.png", True), ("a._b.png", True), (".hidden.png", False), (".ipynb_checkpoints/a.png", False),
+        ("a/_temporary/0/b.png", False), ("@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", False), ("_DSC0001.JPG", True),
+        ("a_b/c.png", True), ("../a.png", True), ("..\\a.png", True), ("x\\.git\\a.png", False),
     ],
 )  # fmt: skip
 def test_images_are_known_by_name(name: str, found: bool) -> None:
@@ -59,6 +62,32 @@ def test_a_folder_tree_is_searched(write: Write, picture: Picture, tmp_path: Pat
     files = image_files(tmp_path / "t")
     assert files.names == ("a/deep/y.png", "a/z.PNG", "b.png")
     assert files.read("a/z.PNG") == picture(grey(len("t/a/z.PNG")))
+
+
+def test_what_is_passed_over_is_counted_by_kind(write: Write, picture: Picture, tmp_path: Path) -> None:
+    data = picture(grey(1))
+    listed = [
+        "a.png", "b.jfif", "c.gif", "d.GIF", "e.heic", "notes.txt", "LICENSE", "Thumbs.db", ".DS_Store", "._a.png",
+        "x/.ipynb_checkpoints/a-checkpoint.png", "_temporary/0/p.png", "_temporary/0/q.png", "_temporary/0/r.txt",
+    ]  # fmt: skip
+    for name in listed:
+        write(f"t/{name}", data)
+    for path in (tmp_path / "t", pack(tmp_path / "t.zip", dict.fromkeys(listed, data))):
+        files = image_files(path)
+        assert files.names == ("a.png", "b.jfif")
+        assert decode_images(files, SCHEMA).names == ["a.png", "b.jfif"]
+        assert sorted(files.beside) == ["LICENSE", "c.gif", "d.GIF", "e.heic", "notes.txt"]
+        by_suffix, hidden = files.passed_over.sentences()
+        assert by_suffix.startswith("5 files are passed over, since their kind is not read: 2 .gif, ")
+        assert "1 .heic" in by_suffix
+        assert "1 without a suffix" in by_suffix
+        assert by_suffix.endswith("; convert pictures to PNG or JPEG")
+        assert hidden.startswith("3 files are passed over as hidden or temporary: ")
+        assert ".ipynb_checkpoints" in hidden
+        assert "_temporary" in hidden
+    write("only/a.heic", data)
+    with pytest.raises(DataError, match=r"holds no images \(.*\); 1 file is passed over, .* 1 \.heic; convert"):
+        image_files(tmp_path / "only")
 
 
 def test_a_zip_is_searched(picture: Picture, tmp_path: Path) -> None:
@@ -238,12 +267,29 @@ def test_members_that_are_encrypted_or_corrupt_are_skipped_by_name(picture: Pict
     path.write_bytes(data.replace(members["07.png"], members["07.png"][:-3] + b"???"))
     decoded = decode_images(image_files(path), SCHEMA)
     assert list(decoded.skipped) == ["07.png"]
-    assert decoded.skipped["07.png"].startswith("07.png cannot be read from the zip: Bad CRC-32")
+    assert decoded.skipped["07.png"] == "07.png is damaged in the zip; pack it again"
     path.write_bytes(encrypted(data))
     with pytest.raises(
-        DataError, match=r"20 of 20 images cannot be read.*00\.png: 00\.png cannot be read from the zip: .*encrypted"
+        DataError, match=r"20 of 20 images cannot be .* the first is 00\.png is encrypted; unpack it first$"
     ):
         decode_images(image_files(path), SCHEMA)
+    with pytest.raises(DataError, match=r"none of 20 .*; the first is 00\.png is encrypted; unpack it first$"):
+        infer_image_schema(image_files(path))
+
+
+def test_a_member_of_an_unknown_packing_is_named(picture: Picture, tmp_path: Path) -> None:
+    path = pack(tmp_path / "t.zip", {"a.png": picture(grey(1))})
+    data = bytearray(path.read_bytes())
+    for signature, method in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        data[data.find(signature) + method] = 97
+    path.write_bytes(bytes(data))
+    with pytest.raises(DecodeError, match=r"^a\.png is packed in a way that is not read \(method 97\); pack it with"):
+        image_files(path).read("a.png")
+
+
+def test_another_archive_named_zip_is_said(write: Write) -> None:
+    with pytest.raises(DecodeError, match=r"is not a readable zip: it is a RAR archive; unpack it first"):
+        image_files(write("r.zip", b"Rar!\x1a\x07\x01\x00"))
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -283,6 +329,10 @@ def test_one_name_twice_in_a_zip_is_one_image(tmp_path: Path, picture: Picture) 
     path = pack(tmp_path / "t.zip", {"a.png": picture(grey(1))})
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("a.png", picture(grey(2)))
-    decoded = decode_images(image_files(path), SCHEMA)
+    files = image_files(path)
+    decoded = decode_images(files, SCHEMA)
     assert decoded.names == ["a.png"]
     assert decoded.x.unique().tolist() == [2]
+    assert files.passed_over.sentences() == [
+        "in the zip 1 name stands more than once (a.png): the last file of a name is read, as unpacking would leave it"
+    ]

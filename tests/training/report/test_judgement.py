@@ -22,7 +22,7 @@ def test_a_report_that_fails_is_no_report(
         raise error
 
     monkeypatch.setattr(judgement, "build_report", fail)
-    fitted, source = SimpleNamespace(scorer=table_scorer), SimpleNamespace(groups=None)
+    fitted, source = SimpleNamespace(scorer=table_scorer), SimpleNamespace(groups=None, known=None)
     assert report_on(fitted, source, None, ReportConfig()) is None  # type: ignore[arg-type]
     assert "the bundle is written without" in capsys.readouterr().err.replace("\n", " ")
 

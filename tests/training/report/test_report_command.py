@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
+from PIL import Image
 
 from elbound.bundle import load_bundle
+from tests.conftest import squares
 from tests.forked import ENVIRON, run
 
 
@@ -30,6 +32,51 @@ def factors(tmp_path: Path) -> Path:
     path = tmp_path / "normal.csv"
     pyarrow.csv.write_csv(pa.table({f"c{i}": column for i, column in enumerate(rows.T)}), path)
     return path
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    """Images in MVTec's layout: squares on noise, and defects that are bright in a corner."""
+    images = squares(150)
+    images[140:, :4, :4] = 255
+    parts = {"train/good": images[:110], "test/good": images[110:140], "test/corner": images[140:]}
+    for part, members in parts.items():
+        (tmp_path / "part" / part).mkdir(parents=True)
+        for i, pixels in enumerate(members):
+            Image.fromarray(pixels).save(tmp_path / "part" / part / f"{i:03}.png")
+    return tmp_path / "part"
+
+
+def test_mvtecs_layout_is_trained_on_and_evaluated(layout: Path, tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    settings = ("--out", out, "--steps", 60, "--alpha", 0.1, "--mode", "pixels", "--report-budget", 8)
+    ended = train(layout, *settings)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith(
+        "MVTec layout: 110 images of train/good train; 10 defects in 1 kind and 30 good ones of test evaluate"
+    )
+    assert "110 images, scored as 12 x 12 pixels" in ended.stdout
+    assert "corner" in ended.stdout
+    assert "false alarms among the good pictures of test: " in ended.stdout
+    document = report_of(out)
+    assert isinstance(document["defects"], dict)
+    assert document["defects"]["items"] == 10
+    assert isinstance(document["baselines"], dict)
+    assert not document["baselines"]["synthetic"]
+
+
+def test_a_doubtful_folder_ends_before_the_training(layout: Path, tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    settings = ("--out", out, "--steps", 5, "--mode", "pixels", "--no-report")
+    ended = train(layout / "test", *settings)
+    assert ended.returncode == 1
+    assert "beside the folder good lie 10 pictures in others (corner), which would train as normal" in ended.stderr
+    assert f"train on {layout / 'test' / 'good'}" in ended.stderr
+    assert "--anyway trains on them all the same" in ended.stderr
+    assert not out.exists()
+    ended = train(layout / "test", *settings, "--anyway")
+    assert ended.returncode == 0, ended.stderr
+    assert "warning: beside the folder good lie 10 pictures" in ended.stderr
 
 
 def report_of(out: Path) -> dict[str, object]:
