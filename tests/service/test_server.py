@@ -89,6 +89,7 @@ def test_metrics_that_alerts_need_exist_before_the_first_request(start, numeric_
         "elbound_items_scored_total",
         "elbound_p_value_bucket",
         "elbound_false_alarm_target",
+        "elbound_alpha_resolves",
         "elbound_calibration_items",
         "elbound_drift_log_martingale{",
         "elbound_drift_max_log_martingale{",

@@ -98,6 +98,8 @@ def score_files(
     guarantee = check_guarantee(guarantee) if guarantee is not None else scorer.guarantee
     if heatmaps is not None:
         make_folder(scorer, heatmaps, paths)
+    if (silent := scorer.unresolved(alpha, guarantee)) is not None:
+        warn(silent)
     inputs = find_inputs(scorer, paths)
     run = BulkRun(scorer, alpha, guarantee, heatmaps, piece_items)
     if output.kind is None:

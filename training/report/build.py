@@ -55,7 +55,14 @@ def build_report(
     """All parts within `seconds` (or until `stop`), the pictures and the page; `say` is told what comes next."""
     manifest = fitted.scorer.manifest
     budget = Budget(seconds, stop)
-    facts = Facts(manifest.name, manifest.version, manifest.verdict.alpha, history=manifest.training.history)
+    alpha, guarantee = manifest.verdict.alpha, manifest.verdict.guarantee
+    facts = Facts(
+        manifest.name,
+        manifest.version,
+        alpha,
+        unresolved=fitted.scorer.unresolved(alpha, guarantee),
+        history=manifest.training.history,
+    )
     _fill(facts, fitted, groups, anomalous, budget, say)
     facts.verdict = judge(facts)
     say("pictures")
