@@ -58,9 +58,9 @@ def recalibrated(
     if not trust and (matches := matching_items(scorer, scores)) is not None:
         raise DataError(
             f"these are the items that {scorer.name} was trained on, or some of them: {matches:,} of {len(scores):,} "
-            "are items that its training held out. A model scores what it was trained on too low, so the false-alarm "
-            "rate would not hold; give normal items that training never saw. If these are fresh items that repeat "
-            "old values, say that you trust them (--trust)",
+            "equal an item that its training held out. A model scores what it was trained on too low, so the "
+            "false-alarm rate would not hold; give normal items that training never saw. If these are fresh items "
+            "that repeat old values, say that you trust them (--trust)",
             code="calibration_seen",
         )
     manifest, old = scorer.manifest, scorer.calibration

@@ -5,20 +5,18 @@ replaced since, and the golden rows. An item that scores the same on every score
 whatever format or order it comes.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from elbound.calibration.conformal import spread_of
 from elbound.scorer import Scorer
 
-if TYPE_CHECKING:
-    from scipy.spatial import cKDTree
-
-TOLERANCE = 1e-4
-"""Two scores are the same that differ by less than this share of the spread of held-out scores."""
+TOLERANCE, SIZE_SHARE = 1e-4, 0.1
+"""Two scores are the same that differ by less than 1e-4 of the held-out scores' spread, or 1e-5 of their size."""
+LIMIT = 1e100
+"""Larger scores, and what is no number, count as this."""
 LEAST_MATCHES = 3
 RARE_TWINS = 5
+"""Twins that chance may have hidden: among few held-out items none is seen where one item in ten has a twin."""
 
 
 def matching_items(scorer: Scorer, scores: np.ndarray) -> int | None:
@@ -28,21 +26,17 @@ def matching_items(scorer: Scorer, scores: np.ndarray) -> int | None:
     twin among the others. The items are those of the training where more of them match than twice that chance, or,
     where too many items have twins, where they are as many as the training had and every held-out item is there.
     """
-    from scipy.spatial import cKDTree
-
     held_out = _held_out_scores(scorer)
-    spread = np.array([spread_of(column) or 1.0 for column in held_out.T])
-    old, new = (_finite(values / spread) for values in (held_out, scores))
-    old_tree = cKDTree(old)
-    matches = int(_are_in(old_tree, new).sum())
-    twins = len(old) - sum(len(near) == 1 for near in old_tree.query_ball_point(old, TOLERANCE, p=np.inf))
-    chance = (2 * twins + RARE_TWINS) / len(old)
-    if matches >= LEAST_MATCHES and matches > chance * len(new):
+    scale = np.array([max(spread_of(column), SIZE_SHARE * abs(np.median(column))) or 1.0 for column in held_out.T])
+    old, old_counts = _distinct(held_out / scale)
+    new, new_counts = _distinct(scores / scale)
+    matches = int(new_counts[_neighbours(old, new, 1)].sum())
+    twins = int(old_counts[(old_counts > 1) | _neighbours(old, old, 2)].sum())
+    chance = (2 * twins + RARE_TWINS) / len(held_out)
+    if matches >= LEAST_MATCHES and matches > chance * len(scores):
         return matches
-    as_many = len(new) == scorer.manifest.training.items
-    if as_many and _are_in(cKDTree(new), old).all():
-        return matches
-    return None
+    as_many = len(scores) == scorer.manifest.training.items
+    return matches if as_many and _neighbours(new, old, 1).all() else None
 
 
 def _held_out_scores(scorer: Scorer) -> np.ndarray:
@@ -53,13 +47,20 @@ def _held_out_scores(scorer: Scorer) -> np.ndarray:
     return np.concatenate([scorer.raw_scores(scorer.golden), calibration.reference_scores])
 
 
-def _are_in(tree: "cKDTree", points: np.ndarray) -> np.ndarray:
-    """Whether the tree has a point within `TOLERANCE` of each of the `points`, `(n,)` bool."""
-    found: np.ndarray = np.isfinite(tree.query(points, p=np.inf, distance_upper_bound=TOLERANCE)[0])
-    return found
+def _distinct(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One of each `points` `(n, scores)` that are the same but for rounding, and how many there are, `(m,)`.
+
+    Without this a search among many equal points would be as slow as comparing all with all.
+    """
+    bounded = np.clip(np.nan_to_num(points, nan=LIMIT), -LIMIT, LIMIT)
+    _, first, counts = np.unique(np.rint(bounded / (TOLERANCE / 4)), axis=0, return_index=True, return_counts=True)
+    return bounded[first], counts
 
 
-def _finite(scores: np.ndarray) -> np.ndarray:
-    limit = np.finfo(np.float64).max / 4
-    finite: np.ndarray = np.nan_to_num(scores, nan=limit, posinf=limit, neginf=-limit)
-    return finite
+def _neighbours(among: np.ndarray, points: np.ndarray, k: int) -> np.ndarray:
+    """Whether at least `k` of `among` lie within `TOLERANCE` of each of the `points`, `(n,)` bool."""
+    from scipy.spatial import cKDTree
+
+    distance = cKDTree(among).query(points, k=[k], p=np.inf, distance_upper_bound=TOLERANCE)[0]
+    near: np.ndarray = np.isfinite(distance[:, 0])
+    return near

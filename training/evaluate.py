@@ -58,9 +58,9 @@ def show_evaluation(scorer: Scorer, normal: Path, anomalous: Path | None, *, alp
     anomalies = None if anomalous is None else _readable(scorer, anomalous)
     if (matches := matching_items(scorer, np.stack(list(normals.scores.values()), axis=1))) is not None:
         warn(
-            f"{normal} has items that the model was trained on: {matches:,} of {len(normals):,} are items that "
-            "training held out. What is measured here says nothing about new items; give normal items that training "
-            "never saw"
+            f"{normal} has items that the model was trained on: {matches:,} of {len(normals):,} equal an item "
+            "that training held out. What is measured here says nothing about new items; give normal items that "
+            "training never saw"
         )
     checks = _checks(scorer, normals, alphas)
     _show(checks, normals, anomalies)

@@ -15,15 +15,19 @@ from elbound import Scorer, VAEDetector
 from elbound.errors import ConfigError, DataError, SchemaError, TooFewItems
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*too few to hold any out:UserWarning", "ignore:.*decide no finer one:UserWarning"
+    "ignore:.*too few to hold any out:UserWarning",
+    "ignore:.*decide no finer one:UserWarning",
+    "ignore:.*nothing can ever be an anomaly:UserWarning",
 )
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-@parametrize_with_checks([VAEDetector(steps=30), VAEDetector(steps=30, profile="fast")])
+@parametrize_with_checks([VAEDetector(alpha=0.05, steps=30), VAEDetector(alpha=0.05, steps=30, profile="fast")])
 def test_scikit_learn_checks(estimator: VAEDetector, check) -> None:  # type: ignore[no-untyped-def]
     """Every check passes, with a small budget since their data are tiny.
 
+    At 0.05, since some ask for outliers among the 300 items of the fit: the default there is 0.02, whose threshold is
+    the largest score of 75 of them.
     But one asks a subset for the same scores to 1e-7: ranks lie on a grid of 6e-5, and a step of it may flip.
     `test_scorer.py` holds the scores to the tolerance that is promised.
     """
