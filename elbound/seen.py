@@ -28,8 +28,9 @@ def matching_items(scorer: Scorer, scores: np.ndarray) -> int | None:
     """
     held_out = _held_out_scores(scorer)
     scale = np.array([max(spread_of(column), SIZE_SHARE * abs(np.median(column))) or 1.0 for column in held_out.T])
-    old, old_counts = _distinct(held_out / scale)
-    new, new_counts = _distinct(scores / scale)
+    with np.errstate(invalid="ignore"):  # infinity by infinity
+        old, old_counts = _distinct(held_out / scale)
+        new, new_counts = _distinct(scores / scale)
     matches = int(new_counts[_neighbours(old, new, 1)].sum())
     twins = int(old_counts[(old_counts > 1) | _neighbours(old, old, 2)].sum())
     chance = (2 * twins + RARE_TWINS) / len(held_out)

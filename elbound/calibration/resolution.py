@@ -65,11 +65,11 @@ def unresolved(verdict: ConformalCalibrator, alpha: float, guarantee: float | No
     )
 
 
-def _kept(guarantee: float | None) -> str:
-    return "" if guarantee is None else f" with {100 * guarantee:g} % confidence"
-
-
 def rounded_up(alpha: float) -> str:
     """Three digits, rounded up: what is written resolves too."""
     step = 10.0 ** (math.floor(math.log10(alpha)) - 2)
     return f"{math.ceil(alpha / step - 1e-9) * step:.3g}"
+
+
+def _kept(guarantee: float | None) -> str:
+    return "" if guarantee is None else f" with {100 * guarantee:g} % confidence"
