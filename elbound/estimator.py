@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from elbound.bundle import Manifest
+from elbound.calibration.resolution import DEFAULT_ALPHAS
 from elbound.data.image import ImagePreprocessor
 from elbound.data.infer import infer_schema
 from elbound.data.schema import Column, ImageSchema, TableSchema
@@ -28,8 +29,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    alpha : float in (0, 1)
-        The false-alarm rate of `predict`.
+    alpha : float in (0, 1), optional
+        The false-alarm rate of `predict`. By default the smallest of 0.01, 0.02, 0.05, 0.1, 0.2 and 0.5 that the
+        calibration items can decide, with a warning where that is not 0.01; 0.01 needs 396 items.
     guarantee : float in [0.5, 1), optional
         The confidence with which the rate stays below alpha; on average by default.
     profile : "default" or "fast"
@@ -46,6 +48,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     scorer_ : Scorer
         The fitted detector with its calibration.
+    alpha_ : float
+        The rate in force: `alpha`, or the one that was chosen.
     offset_ : float
         `decision_function = score_samples - offset_`; minus the threshold. So low that nothing is an
         outlier where too few items calibrate for `alpha`.
@@ -60,7 +64,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        alpha: float = 0.05,
+        alpha: float | None = None,
         guarantee: float | None = None,
         profile: str = "default",
         mode: str = "auto",
@@ -118,13 +122,12 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
                 "and no false-alarm rate is promised",
                 stacklevel=2,
             )
-        threshold = calibration.verdict.threshold(self.alpha, self.guarantee)
-        if threshold is None and calibration.held_out:
-            warnings.warn(
-                f"alpha = {self.alpha:g} does not resolve with {calibration.n} calibration items: nothing will be "
-                f"an outlier below alpha = {calibration.verdict.smallest_alpha_with(self.guarantee):.3g}",
-                stacklevel=2,
-            )
+        self.alpha_ = self.scorer_.alpha
+        threshold = calibration.verdict.threshold(self.alpha_, self.guarantee)
+        if (silent := self.scorer_.unresolved(self.alpha_, self.guarantee)) is not None:
+            warnings.warn(silent, stacklevel=2)
+        elif self.alpha is None and self.alpha_ != DEFAULT_ALPHAS[0] and calibration.held_out:
+            warnings.warn(self.scorer_.alpha_chosen, stacklevel=2)
         self.offset_ = float(np.finfo(np.float64).min) / 2 if threshold is None else -threshold
         return self
 

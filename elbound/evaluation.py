@@ -81,11 +81,16 @@ def auroc_lead(
 
 
 def realised_rate(
-    calibrator: ConformalCalibrator, normal: np.ndarray, alpha: float, *, confidence: float = 0.95
+    calibrator: ConformalCalibrator,
+    normal: np.ndarray,
+    alpha: float,
+    guarantee: float | None = None,
+    *,
+    confidence: float = 0.95,
 ) -> RealisedRate:
     """Alarms among scores of normals that neither trained nor calibrated."""
-    alarms = int(calibrator.is_anomaly(normal, alpha).sum())
-    k = calibrator.rank(alpha)
+    alarms = int(calibrator.is_anomaly(normal, alpha, guarantee).sum())
+    k = calibrator.rank(alpha, guarantee)
     if k == 0:
         return RealisedRate(alarms, len(normal), 0, 0)
     return RealisedRate(alarms, len(normal), *allowed_alarms(len(normal), k, calibrator.n, confidence))

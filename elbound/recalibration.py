@@ -11,6 +11,7 @@ from elbound.calibration.conformal import check_alpha, check_guarantee
 from elbound.data.split import MIN_ITEMS
 from elbound.errors import DataError, SchemaError, TooFewItems
 from elbound.scorer import Scorer
+from elbound.seen import matching_items
 
 STRANGE_DISTANCE, STRANGE_P = 0.5, 0.001
 
@@ -47,13 +48,21 @@ def recalibrated(
     """The same model and verdict rule, calibrated on `scores` `(n, scores)` of fresh normal items.
 
     `labels` has the calibration group of each where the model has groups. `alpha` and `guarantee` are those of the
-    old version unless given. The old scorer stays as it is. Raises TooFewItems, and DataError where the fresh
-    scores look nothing like the old ones, unless `trust`.
+    old version unless given. The old scorer stays as it is. Raises TooFewItems, and, unless `trust`, DataError where
+    the items are those of the training (`matching_items`) or their scores look nothing like the old ones.
     """
     if scores.ndim != 2 or scores.shape[1] != len(scorer.detector.score_names):
         raise SchemaError(f"expected scores of shape ('n', {len(scorer.detector.score_names)}), but got {scores.shape}")
     if len(scores) < MIN_ITEMS:
         raise TooFewItems(f"{len(scores)} readable items; at least {MIN_ITEMS} normal ones are needed to calibrate")
+    if not trust and (matches := matching_items(scorer, scores)) is not None:
+        raise DataError(
+            f"these are the items that {scorer.name} was trained on, or some of them: {matches:,} of {len(scores):,} "
+            "equal an item that its training held out. A model scores what it was trained on too low, so the "
+            "false-alarm rate would not hold; give normal items that training never saw. If these are fresh items "
+            "that repeat old values, say that you trust them (--trust)",
+            code="calibration_seen",
+        )
     manifest, old = scorer.manifest, scorer.calibration
     alpha = scorer.alpha if alpha is None else check_alpha(alpha)
     guarantee = scorer.guarantee if guarantee is None else check_guarantee(guarantee)

@@ -12,6 +12,7 @@ from torch import Tensor
 from elbound.agreement import worst_difference
 from elbound.bundle import BundleContent, Manifest, load_bundle, save_bundle
 from elbound.calibration.calibration import Calibration, CalibrationGroups, Decisions, ScoredItems
+from elbound.calibration.resolution import alpha_sentence, unresolved
 from elbound.data.formats import RawTable
 from elbound.data.image import DEFAULT_MAX_PIXELS, ImagePreprocessor
 from elbound.data.items import TensorItems
@@ -116,6 +117,23 @@ class Scorer:
     def guarantee(self) -> float | None:
         """The bundle's default confidence that the rate stays below alpha; None promises it on average."""
         return self.manifest.verdict.guarantee
+
+    @property
+    def alpha_chosen(self) -> str:
+        """What the bundle's alpha means, and why training chose no smaller one where it had the choice."""
+        record = self.manifest.training
+        return alpha_sentence(
+            self.calibration.n,
+            self.alpha,
+            self.guarantee,
+            items=record.items,
+            kind=self.schema.kind,
+            grouped=record.grouped,
+        )
+
+    def unresolved(self, alpha: float, guarantee: float | None) -> str | None:
+        """The one line about an `alpha` at which nothing can ever be an anomaly; None where it decides."""
+        return unresolved(self.calibration.verdict, alpha, guarantee)
 
     @property
     def group_is_feature(self) -> bool:

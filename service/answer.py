@@ -86,6 +86,7 @@ def _make_header(scorer: Scorer, terms: Terms) -> Mapping[str, object]:
         "n_calibration": calibration.n,
         "resolvable": calibration.verdict.rank(terms.alpha, terms.guarantee) > 0,
         "smallest_alpha": calibration.verdict.smallest_alpha_with(terms.guarantee),
+        "warning": scorer.unresolved(terms.alpha, terms.guarantee),
         "realised_rate": None if rate is None else rate._asdict(),
         "verdict": {
             "rule": calibration.rule.name,

@@ -91,6 +91,12 @@ class Metrics:
             registry=registry,
         )
         self.target = Gauge("elbound_false_alarm_target", "The bundle's alpha.", MODEL, registry=registry)
+        self.resolves = Gauge(
+            "elbound_alpha_resolves",
+            "1 where the calibration items decide the bundle's alpha, 0 where nothing can ever be an anomaly.",
+            MODEL,
+            registry=registry,
+        )
         self.bound = Gauge(
             "elbound_false_alarm_bound",
             "What the rate of false alarms that this calibration realises stays below, for 999 of 1,000 models.",
@@ -119,7 +125,7 @@ class Metrics:
             "elbound_key_file_errors", "Times that the key file changed and could not be used.", registry=registry
         )
         self.by_model = [
-            self.items, self.rejected, self.unseen, self.target, self.bound, self.calibration_items,
+            self.items, self.rejected, self.unseen, self.target, self.resolves, self.bound, self.calibration_items,
             self.log_martingale, self.max_log_martingale, self.model_info,
         ]  # fmt: skip
         """Whose labels begin with `MODEL`: `remove_model` takes a version's series out of each."""
@@ -144,6 +150,7 @@ class Metrics:
         labels = (scorer.name, scorer.version)
         self.loaded[labels] += 1
         self.target.labels(*labels).set(scorer.alpha)
+        self.resolves.labels(*labels).set(scorer.unresolved(scorer.alpha, scorer.guarantee) is None)
         bound = scorer.calibration.rate_bound(scorer.alpha, scorer.guarantee, confidence=BOUND_CONFIDENCE)
         if bound is not None:
             self.bound.labels(*labels).set(bound)

@@ -39,6 +39,7 @@ def _scales(scorer: Scorer) -> dict[str, object]:
         "guarantee": guarantee,
         "n_calibration": calibration.n,
         "smallest_alpha": calibration.verdict.smallest_alpha_with(guarantee),
+        "warning": scorer.unresolved(scorer.alpha, guarantee),
         "alphas": alphas,
         "verdict": {
             "rule": calibration.rule.name,

@@ -146,6 +146,7 @@ class Summary(Answer):
 class ScoreAnswer(Answer):
     """`items`, or `columns` under `layout=columns`. Thresholds are null where alpha does not resolve.
 
+    `warning` then says that nothing can be an anomaly, and what to do; it is null otherwise.
     `decided_by` names what `is_anomaly` follows: the p-value, the conditional one of a guarantee, or the fdr.
     """
 
@@ -156,6 +157,7 @@ class ScoreAnswer(Answer):
     n_calibration: int
     resolvable: bool
     smallest_alpha: float
+    warning: str | None
     realised_rate: RateInterval | None
     fdr: FalseDiscoveries | None = None
     groups: Groups | None = None
@@ -209,6 +211,7 @@ class ModelAnswer(ModelSummary):
     created: str
     guarantee: float | None
     smallest_alpha: float
+    warning: str | None
     realised_rate: RateInterval | None
     groups: dict[str, int] | None
     rate_is_promised: bool

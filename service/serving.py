@@ -40,6 +40,8 @@ class Serving:
             "serving %s %s on %s by %s (%s), alpha %g",
             scorer.name, scorer.version, scorer.device, scorer.engine.name, scorer.engine.reason, scorer.alpha,
         )  # fmt: skip
+        if (silent := scorer.unresolved(scorer.alpha, scorer.guarantee)) is not None:
+            logger.warning("%s %s: %s", scorer.name, scorer.version, silent)
 
     def end(self, name: str) -> None:
         """Serve nothing under a name; requests that have begun are answered."""

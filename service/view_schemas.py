@@ -36,6 +36,7 @@ class CalibrationAnswer(Answer):
     """An item is an anomaly at one of the `alphas` exactly where what decides is at most that.
 
     `conditional_p_value` decides where there is a `guarantee`, else `p_value`. Histograms are of calibration scores.
+    `warning` says that nothing can be an anomaly at the model's own `alpha`, and what to do.
     """
 
     model: ModelName
@@ -43,6 +44,7 @@ class CalibrationAnswer(Answer):
     guarantee: float | None
     n_calibration: int
     smallest_alpha: float
+    warning: str | None
     alphas: list[float]
     verdict: VerdictScale
     scores: dict[str, ScoreScale]

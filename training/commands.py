@@ -9,6 +9,7 @@ from training import shipping
 from training.options import Alpha, Bundle, Device, Guarantee, TrustedKeysFile
 
 EXIT_DO_NOT_SHIP = 3
+EXIT_PROMISE_BROKEN = 3
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +34,12 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The bundle's folder, which must not exist.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win over them.")] = None,
     name: Annotated[str | None, typer.Option(help="The model's name; that of the folder by default.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="False-alarm rate to promise; 0.01 by default.")] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            help="False-alarm rate to promise; by default the smallest from 0.01 up that the data can decide."
+        ),
+    ] = None,
     guarantee: Annotated[
         float | None, typer.Option(help="Confidence that the rate stays below alpha, as 0.9; on average by default.")
     ] = None,
@@ -138,13 +144,20 @@ def evaluate(
     device: Device = "auto",
     trusted_keys: TrustedKeysFile = None,
 ) -> None:
-    """Measure the realised false-alarm rate and, with anomalies, AUROC and average precision."""
+    """Measure the realised false-alarm rate and, with anomalies, AUROC and average precision.
+
+    The exit status is 3 where the verdict alarms on more normal items than the promise allows, or can never alarm.
+    """
     from elbound.scorer import Scorer
     from elbound.signature import Trust
-    from training.evaluate import show_evaluation
+    from training.evaluate import PromiseBroken, show_evaluation
 
     scorer = Scorer.from_bundle(bundle, device=device, trust=Trust.of(trusted_keys))
-    show_evaluation(scorer, normal, anomalous, alpha=alpha)
+    try:
+        show_evaluation(scorer, normal, anomalous, alpha=alpha)
+    except PromiseBroken as error:
+        typer.echo(error.message, err=True)
+        raise typer.Exit(EXIT_PROMISE_BROKEN) from error
 
 
 def calibrate(
@@ -154,7 +167,7 @@ def calibrate(
     alpha: Alpha = None,
     guarantee: Guarantee = None,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Take data whose scores look nothing like the old ones.")
+        bool, typer.Option("--trust", help="Take data that look like the training file, or nothing like it.")
     ] = False,
     device: Device = "auto",
 ) -> None:

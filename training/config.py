@@ -55,12 +55,13 @@ class FitConfig(_Section):
 
 
 class CalibrationConfig(_Section):
-    """The bundle's default false-alarm rate, and the confidence with which it holds (None: on average).
+    """The bundle's default false-alarm rate (None: the smallest from 0.01 up that the calibration items can decide),
+    and the confidence with which it holds (None: on average).
 
     Every request may ask for another.
     """
 
-    alpha: float = Field(default=0.01, gt=0, lt=1)
+    alpha: float | None = Field(default=None, gt=0, lt=1)
     guarantee: float | None = Field(default=None, ge=0.5, lt=1)
 
 

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
+from elbound.calibration.resolution import rounded_up
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.fit.loop import Progress as FitProgress
 from elbound.scorer import Scorer
@@ -164,10 +165,8 @@ def show_calibration(scorer: Scorer) -> None:
         cells = ("-" if (t := verdict.threshold(a)) is None else f"{t:.4g}" for a in alphas)
         table.add_row(f"{calibration.rule.name} (verdict)", "nats", f"{verdict.median:.4g}", *cells)
     console.print(table)
-    smallest = calibration.verdict.smallest_alpha
-    console.print(
-        f"{calibration.n:,} calibration items: the smallest alpha that resolves is {smallest:.3g}; - is below it"
-    )
+    smallest = rounded_up(calibration.verdict.smallest_alpha)
+    console.print(f"{calibration.n:,} calibration items: the smallest alpha that resolves is {smallest}; - is below it")
     show_promise(scorer)
 
 
@@ -176,12 +175,9 @@ def show_promise(scorer: Scorer) -> None:
     verdict, alpha, guarantee = scorer.calibration.verdict, scorer.alpha, scorer.guarantee
     kept = "on average" if guarantee is None else f"with {100 * guarantee:g} % confidence"
     rate = verdict.realised_rate(alpha, guarantee)
-    if rate is None:
-        warn(
-            f"alpha = {alpha:g} {kept} does not resolve with {verdict.n:,} calibration items: nothing will be an "
-            f"anomaly below alpha = {verdict.smallest_alpha_with(guarantee):.3g}"
-        )
-    elif scorer.calibration.held_out:
+    if (silent := scorer.unresolved(alpha, guarantee)) is not None:
+        warn(silent)
+    elif rate is not None and scorer.calibration.held_out:
         console.print(
             f"at alpha = {alpha:g}, {kept}: with these items the realised false-alarm rate lies between "
             f"{100 * rate.low:.2g} % and {100 * rate.high:.2g} % in {100 * rate.confidence:g} % of cases",

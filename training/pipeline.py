@@ -49,6 +49,8 @@ def train(config: TrainConfig) -> Scorer:
             raise
     scorer = fitted.scorer
     show_calibration(scorer)
+    if config.calibration.alpha is None and scorer.unresolved(scorer.alpha, scorer.guarantee) is None:
+        console.print(scorer.alpha_chosen, markup=False, soft_wrap=True)
     exported = _exported(scorer) if config.bundle.export else scorer
     report = report_on(fitted, source, anomalies, config.report) if config.report.enabled else None
     exported.save(out, force=config.bundle.force, report=report.files if report else None)

@@ -1,6 +1,5 @@
 """All that was learned from the calibration part: one calibrator for each score and one for the verdict."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from elbound.calibration.conformal import ConformalCalibrator, quantise_above, spread_of
 from elbound.calibration.fusion import Groups, VerdictRule, build_rule
+from elbound.calibration.resolution import needed_items
 
 POOLED = -1
 """The number of no group: an item that is ranked among all calibration items."""
@@ -104,8 +104,7 @@ def min_group_items(alpha: float, guarantee: float | None = None) -> int:
     So many that `alpha` resolves: with fewer nothing in the group could ever be an anomaly, so it shares the pooled
     threshold.
     """
-    resolves = math.log1p(-guarantee) / math.log1p(-alpha) if guarantee else 1 / alpha - 1
-    return max(LEAST_GROUP_ITEMS, math.ceil(resolves - 1e-9))
+    return max(LEAST_GROUP_ITEMS, needed_items(alpha, guarantee))
 
 
 def numbers_of(labels: Sequence[str | None], names: Sequence[str]) -> np.ndarray:

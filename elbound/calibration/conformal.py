@@ -139,9 +139,7 @@ class ConformalCalibrator:
         floor(alpha (n + 1)), exactly, for alpha as it is written in decimal; with a guarantee the largest k with
         P(Beta(k, n + 1 - k) <= alpha) >= guarantee.
         """
-        if guarantee is not None:
-            return _guaranteed_rank(self.n, float(alpha), float(guarantee))
-        return _rank(self.n, float(alpha))
+        return rank_among(self.n, alpha, guarantee)
 
     def threshold(self, alpha: float, guarantee: float | None = None) -> float | None:
         """The k-th largest calibration score, or None where alpha does not resolve (k = 0).
@@ -184,6 +182,13 @@ class ConformalCalibrator:
         """
         k = self.rank(alpha, guarantee)
         return _rate_interval(k, self.n, confidence) if k else None
+
+
+def rank_among(n: int, alpha: float, guarantee: float | None = None) -> int:
+    """`ConformalCalibrator.rank` among `n` calibration scores, whatever they are."""
+    if guarantee is not None:
+        return _guaranteed_rank(n, float(alpha), float(guarantee))
+    return _rank(n, float(alpha))
 
 
 @lru_cache(maxsize=1024)

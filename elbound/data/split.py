@@ -55,6 +55,13 @@ def part_sizes(n: int) -> PartSizes:
     return PartSizes(n - validation - calibration, validation, calibration)
 
 
+def items_for_calibration(calibration: int) -> int | None:
+    """The fewest items of which `part_sizes` holds out at least `calibration`; None beyond `MAX_CALIBRATION`."""
+    if calibration > MAX_CALIBRATION:
+        return None
+    return max(MIN_ITEMS, (4 if calibration <= RESOLVES_ONE_PERCENT else 5) * calibration)
+
+
 def split_items(n: int, *, seed: int, groups: Sequence[object] | None = None) -> Split:
     """Shuffle `n` items, or whole `groups` of them, into disjoint parts of the sizes of `part_sizes`.
 

@@ -22,6 +22,7 @@ from elbound.bundle.manifest import (
 )
 from elbound.calibration.calibration import Calibration, CalibrationGroups, min_group_items
 from elbound.calibration.conformal import check_alpha, check_guarantee
+from elbound.calibration.resolution import default_alpha
 from elbound.data.image import ImagePreprocessor
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.data.split import MIN_ITEMS, Split, everything, split_items
@@ -44,6 +45,7 @@ class DetectorConfig:
 
     `profile` is `default` or `fast`: for tables the −ELBO of one small net, without a bank of training rows.
     `mode` is for images: `pixels`, pretrained `features`, or `auto` by size and colour.
+    `alpha` is by default the smallest rate, from 0.01 up, that the calibration items can decide (`default_alpha`).
     `guarantee` is the confidence with which the realised rate stays below alpha; None promises it on average.
     `groups` (one label an item) keeps items that belong together in one part; `item_groups` (likewise) get
     thresholds of their own where they are large enough. `allow_tiny` fits fewer than
@@ -51,7 +53,7 @@ class DetectorConfig:
     """
 
     name: str = "model"
-    alpha: float = 0.01
+    alpha: float | None = None
     guarantee: float | None = None
     seed: int = 0
     device: str = "auto"
@@ -68,7 +70,8 @@ class DetectorConfig:
     allow_tiny: bool = False
 
     def __post_init__(self) -> None:
-        check_alpha(self.alpha)
+        if self.alpha is not None:
+            check_alpha(self.alpha)
         if self.guarantee is not None:
             check_guarantee(self.guarantee)
         for name, known in (("profile", PROFILES), ("mode", ("auto", *IMAGE_MODES))):
@@ -128,6 +131,7 @@ def fit_all(
     controls = controls or FitControls()
     device = choose_device(config.device)
     split = _split(len(items), config)
+    alpha = default_alpha(len(split.calibration), config.guarantee) if config.alpha is None else config.alpha
     schema, x = _events(items, schema, split)
     train, validation = x[split.train], x[split.validation]
     plan = _plan(schema, train, config)
@@ -141,7 +145,8 @@ def fit_all(
     history = fit_members(detector, train, validation, settings, seed=config.seed, controls=controls)
     detector.eval().requires_grad_(False)
     detector.remember(train, seed=config.seed)
-    item_groups = _item_groups(split, config)
+    min_items = min_group_items(alpha, config.guarantee)
+    item_groups = _item_groups(split, config, min_items)
     calibration = _calibrate(detector, plan, x, split, device, item_groups)
     record = TrainingRecord(
         items=len(items),
@@ -158,7 +163,14 @@ def fit_all(
         fingerprint=fingerprint,
         history=tuple(history.rows),
     )
-    manifest = _manifest(config, schema, plan, record, item_groups)
+    manifest = _manifest(
+        config,
+        schema,
+        plan,
+        record,
+        VerdictSpec(rule=plan.rule, groups=plan.groups, alpha=alpha, guarantee=config.guarantee),
+        None if item_groups is None else ItemGroups(names=item_groups.names, min_items=min_items),
+    )
     golden = x[split.calibration[:GOLDEN_ITEMS]]
     return Fitted(Scorer(manifest, detector, calibration, golden, device=device), x, split, settings)
 
@@ -168,7 +180,8 @@ def _manifest(
     schema: TableSchema | ImageSchema,
     plan: Plan,
     record: TrainingRecord,
-    item_groups: CalibrationGroups | None,
+    verdict: VerdictSpec,
+    item_groups: ItemGroups | None,
 ) -> Manifest:
     created = now_utc()
     return Manifest(
@@ -177,10 +190,8 @@ def _manifest(
         created=created,
         item=schema,
         detector=plan.detector,
-        verdict=VerdictSpec(rule=plan.rule, groups=plan.groups, alpha=config.alpha, guarantee=config.guarantee),
-        item_groups=None
-        if item_groups is None
-        else ItemGroups(names=item_groups.names, min_items=min_group_items(config.alpha, config.guarantee)),
+        verdict=verdict,
+        item_groups=item_groups,
         training=record,
         metrics={"validation_elbo": record.history[-1]["validation_elbo"]},
         software=software_versions(),
@@ -234,11 +245,11 @@ def _new_detector(spec: DetectorSpec, schema: TableSchema | ImageSchema, *, seed
     return detector
 
 
-def _item_groups(split: Split, config: DetectorConfig) -> CalibrationGroups | None:
+def _item_groups(split: Split, config: DetectorConfig, min_items: int) -> CalibrationGroups | None:
     if config.item_groups is None:
         return None
     labels = [config.item_groups[i] for i in split.calibration]
-    return CalibrationGroups.of(labels, min_items=min_group_items(config.alpha, config.guarantee))
+    return CalibrationGroups.of(labels, min_items=min_items)
 
 
 def _calibrate(

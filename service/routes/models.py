@@ -12,6 +12,8 @@ from service.scoring import Terms
 from service.state import state_of
 from service.store.records import StoreModel
 
+HEADER_FIELDS = ("guarantee", "smallest_alpha", "warning", "realised_rate", "verdict", "scores")
+
 router = APIRouter()
 
 
@@ -40,7 +42,7 @@ async def get_model(request: Request, name: str) -> Response:
         {
             **_summary(scorer, state.ready),
             "created": manifest.created.isoformat(),
-            **{name: header[name] for name in ("guarantee", "smallest_alpha", "realised_rate", "verdict", "scores")},
+            **{name: header[name] for name in HEADER_FIELDS},
             "groups": None
             if calibration.item_groups is None
             else {

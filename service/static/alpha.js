@@ -23,7 +23,15 @@ export function showAlpha() {
     slider.max = String(state.calibration.alphas.length - 1);
     slider.value = String(state.alphaIndex);
     say(slider);
+    setText(byId("alpha-warning"), warning());
   });
+}
+
+/** Of a model that can never alarm at its own alpha: the slider begins at the smallest alpha that decides. */
+function warning() {
+  const { calibration } = state;
+  if (!calibration.warning) return "";
+  return `The model itself never alarms: ${calibration.warning}. Here you see the rate that is chosen above.`;
 }
 
 function say(slider) {

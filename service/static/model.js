@@ -96,6 +96,7 @@ function calibrationCard(facts) {
     ["Guarantee", facts.guarantee === null ? null : `${percent(facts.guarantee)} confidence that the rate is not above alpha`],
     ["Ranked against", `${items(facts.n_calibration, "normal")} of the calibration`],
     ["Smallest alpha", number(facts.smallest_alpha)],
+    ["Warning", facts.warning],
     ["Verdict", `${facts.verdict.rule}, threshold ${number(facts.verdict.threshold)}`],
     ["Groups", calibration.groups && `${calibration.groups.by}: ${Object.keys(calibration.groups.used).join(", ")}`],
     ["Held out", facts.rate_is_promised ? null : "no: the calibration items also trained the model, so the rate is no promise"],

@@ -10,7 +10,7 @@ from elbound.errors import ConfigError, TooFewItems
 from elbound.fit.detector import DetectorConfig, fit_detector
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*too few to hold any out:UserWarning", "ignore:.*does not resolve:UserWarning"
+    "ignore:.*too few to hold any out:UserWarning", "ignore:.*decide no finer one:UserWarning"
 )
 
 
@@ -73,8 +73,10 @@ def test_more_than_five_thousand_columns_train() -> None:
 def test_what_so_few_rows_can_promise_is_said() -> None:
     with pytest.warns(UserWarning, match="no false-alarm rate is promised"):
         VAEDetector(steps=5).fit(normal(19))
-    with pytest.warns(UserWarning, match=r"alpha = 0.05 does not resolve with 12 calibration items.*alpha = 0.0769"):
+    with pytest.warns(UserWarning, match=r"alpha = 0.1, one false alarm in 10: 49 rows decide no finer one"):
         VAEDetector(steps=5).fit(normal(49))
+    with pytest.warns(UserWarning, match=r"12 calibration items decide nothing finer than 0.077; ask for alpha = 0.1,"):
+        VAEDetector(alpha=0.05, steps=5).fit(normal(49))
     with pytest.raises(TooFewItems, match="1 items"):
         VAEDetector().fit(np.zeros((1, 28, 28), np.uint8))
 

@@ -1,5 +1,6 @@
 """VAEDetector as scikit-learn expects it, and as its users do."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,19 @@ from elbound import Scorer, VAEDetector
 from elbound.errors import ConfigError, DataError, SchemaError, TooFewItems
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*too few to hold any out:UserWarning", "ignore:.*does not resolve:UserWarning"
+    "ignore:.*too few to hold any out:UserWarning",
+    "ignore:.*decide no finer one:UserWarning",
+    "ignore:.*nothing can ever be an anomaly:UserWarning",
 )
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-@parametrize_with_checks([VAEDetector(steps=30), VAEDetector(steps=30, profile="fast")])
+@parametrize_with_checks([VAEDetector(alpha=0.05, steps=30), VAEDetector(alpha=0.05, steps=30, profile="fast")])
 def test_scikit_learn_checks(estimator: VAEDetector, check) -> None:  # type: ignore[no-untyped-def]
     """Every check passes, with a small budget since their data are tiny.
 
+    At 0.05, since some ask for outliers among the 300 items of the fit: the default there is 0.02, whose threshold is
+    the largest score of 75 of them.
     But one asks a subset for the same scores to 1e-7: ranks lie on a grid of 6e-5, and a step of it may flip.
     `test_scorer.py` holds the scores to the tolerance that is promised.
     """
@@ -40,7 +45,7 @@ def X() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def detector(X: np.ndarray) -> VAEDetector:
-    return VAEDetector(steps=300, device="cpu").fit(X)
+    return VAEDetector(alpha=0.05, steps=300, device="cpu").fit(X)
 
 
 def test_directions_and_decisions(detector: VAEDetector, X: np.ndarray) -> None:
@@ -133,11 +138,24 @@ def test_a_guarantee_raises_the_threshold(X: np.ndarray) -> None:
 
 
 def test_an_alpha_that_does_not_resolve_is_a_warning_and_no_outlier(X: np.ndarray) -> None:
-    with pytest.warns(UserWarning, match=r"alpha = 0.001 does not resolve with 50 calibration items"):
+    with pytest.warns(UserWarning, match=r"at alpha = 0.001 nothing can ever be an anomaly: 50 calibration items"):
         detector = VAEDetector(alpha=0.001, steps=20).fit(X[:200])
     assert (detector.predict(X * 100) == 1).all()
     with pytest.raises(ConfigError, match="alpha must be a rate"):
         VAEDetector(alpha=2).fit(X)
+
+
+@pytest.mark.parametrize(("n", "alpha"), [(120, 0.05), (225, 0.02), (400, 0.01)])
+def test_the_default_alpha_is_the_smallest_that_the_items_decide(X: np.ndarray, n: int, alpha: float) -> None:
+    """And a warning says so, but for 0.01, which is what is wished for."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        detector = VAEDetector(steps=5).fit(X[:n])
+    assert detector.alpha is None
+    assert detector.alpha_ == detector.scorer_.alpha == alpha
+    expected = f"{n} rows decide no finer one; 396 would decide 0.01"
+    assert [expected in str(one.message) for one in said] == [True] * (alpha != 0.01)
+    assert detector.predict(X * 100).min() == -1
 
 
 def test_groups_stay_in_one_part(X: np.ndarray) -> None:

@@ -90,8 +90,8 @@ def test_the_shape_of_the_answer(server, table_scorer: Scorer, normal_rows) -> N
     odd = {**normal_rows.slice(0, 1).to_pylist()[0], "a": 40.0}
     answer = server.score(orjson.dumps([odd, normal_rows.to_pylist()[1]]), "application/json", **ROWS).json()
     assert list(answer) == [
-        "model", "alpha", "guarantee", "decided_by", "n_calibration", "resolvable", "smallest_alpha", "realised_rate",
-        "verdict", "scores", "items", "summary",
+        "model", "alpha", "guarantee", "decided_by", "n_calibration", "resolvable", "smallest_alpha", "warning",
+        "realised_rate", "verdict", "scores", "items", "summary",
     ]  # fmt: skip
     assert answer["model"] == {"name": "rows", "version": table_scorer.version}
     assert answer["alpha"] == 0.05
@@ -138,6 +138,7 @@ def test_alpha_belongs_to_the_request(server, normal_rows) -> None:
 def test_alpha_that_does_not_resolve_is_said(server, normal_rows) -> None:
     answer = server.score(encode(normal_rows, "text/csv"), "text/csv", alpha=1e-6, **ROWS).json()
     assert answer["resolvable"] is False
+    assert answer["warning"].startswith("at alpha = 1e-06 nothing can ever be an anomaly: ")
     assert answer["verdict"]["threshold"] is None
     assert answer["smallest_alpha"] == pytest.approx(1 / (answer["n_calibration"] + 1))
     assert answer["summary"]["anomalies"] == 0

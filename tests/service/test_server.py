@@ -13,6 +13,7 @@ import pytest
 
 from elbound.scorer import Scorer
 from service.settings import Settings
+from tests.conftest import fit_table, mixed_table
 from tests.forked import ENVIRON, run
 
 
@@ -89,6 +90,7 @@ def test_metrics_that_alerts_need_exist_before_the_first_request(start, numeric_
         "elbound_items_scored_total",
         "elbound_p_value_bucket",
         "elbound_false_alarm_target",
+        "elbound_alpha_resolves",
         "elbound_calibration_items",
         "elbound_drift_log_martingale{",
         "elbound_drift_max_log_martingale{",
@@ -222,3 +224,26 @@ def test_flags_win_over_the_environment() -> None:
     assert (settings.port, settings.max_rows, settings.host) == (3, 2000, "127.0.0.1")
     kubernetes = Settings.load({"ELBOUND_PORT": "tcp://10.0.0.1:8000", "ELBOUND_STATE_DIR": "/state\n"}, {})
     assert (kubernetes.port, kubernetes.state_dir) == (8000, "/state")
+
+
+def test_a_model_that_cannot_alarm_is_told_in_one_line_everywhere(start, tmp_path: Path) -> None:
+    scorer = fit_table(mixed_table(60), name="few", steps=5, profile="fast")
+    scorer.save(tmp_path / "few")
+    line = scorer.unresolved(0.05, None)
+    assert line is not None
+    assert line.startswith("at alpha = 0.05 nothing can ever be an anomaly: 15 calibration items decide")
+    server = start(tmp_path / "few")
+    assert f"WARNING few {scorer.version}: {line}\n" in server.log.read_text()
+    rows = orjson.dumps(mixed_table(2).to_pylist())
+    answer = server.score(rows, "application/json").json()
+    assert (answer["resolvable"], answer["warning"]) == (False, line)
+    assert server.score(rows, "application/json", alpha=0.1).json()["warning"] is None
+    assert server.client.get("/models/few").json()["warning"] == line
+    assert server.client.get("/models/few/calibration").json()["warning"] == line
+    labels = f'{{model_name="few",model_version="{scorer.version}"}}'
+    assert server.metric(f"elbound_alpha_resolves{labels}") == 0
+
+
+def test_the_alpha_of_another_model_resolves(server, table_scorer: Scorer) -> None:
+    assert server.metric(f'elbound_alpha_resolves{{model_name="rows",model_version="{table_scorer.version}"}}') == 1
+    assert server.client.get("/models/rows").json()["warning"] is None

@@ -98,6 +98,8 @@ def score_files(
     guarantee = check_guarantee(guarantee) if guarantee is not None else scorer.guarantee
     if heatmaps is not None:
         make_folder(scorer, heatmaps, paths)
+    if (silent := scorer.unresolved(alpha, guarantee)) is not None:
+        warn(silent)
     inputs = find_inputs(scorer, paths)
     for sentence in (sentence for one in inputs for sentence in one.passed_over()):
         warn(sentence)

@@ -22,7 +22,7 @@ from elbound.explanation import (
 )
 from elbound.scorer import Scorer
 from elbound.signature import Trust
-from training.console import console
+from training.console import console, warn
 from training.explain.choice import Chosen, Rate, Verdict, Which, choose_items, events_of
 from training.explain.pictures import image_picture
 from training.explain.rows import changes_table, fired_table, headline, nearest_headline, row_table
@@ -68,6 +68,8 @@ def explain_file(
         scorer.alpha if alpha is None else check_alpha(alpha),
         scorer.guarantee if guarantee is None else check_guarantee(guarantee),
     )
+    if (silent := scorer.unresolved(rate.alpha, rate.guarantee)) is not None:
+        warn(silent)
     chosen = choose_items(scorer, file, which, rate)
     for one in _explained(scorer, chosen.verdicts, rate, top):
         if as_json:

@@ -62,7 +62,14 @@ def build_report(
     """
     manifest = fitted.scorer.manifest
     budget = Budget(seconds, stop)
-    facts = Facts(manifest.name, manifest.version, manifest.verdict.alpha, history=manifest.training.history)
+    alpha, guarantee = manifest.verdict.alpha, manifest.verdict.guarantee
+    facts = Facts(
+        manifest.name,
+        manifest.version,
+        alpha,
+        unresolved=fitted.scorer.unresolved(alpha, guarantee),
+        history=manifest.training.history,
+    )
     _fill(facts, fitted, groups, anomalous, known, budget, say)
     facts.verdict = judge(facts)
     say("pictures")

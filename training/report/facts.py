@@ -217,6 +217,8 @@ class Facts:
     model: str
     version: str
     alpha: float
+    unresolved: str | None = None
+    """Why nothing can ever be an anomaly at `alpha`; None where something can."""
     seconds: float = 0.0
     history: History = ()
     collapse: list[ModelUse] | NotChecked = NotChecked("it was not reached")

@@ -19,6 +19,7 @@ class DoNotShip(ElboundError):
 def judge(facts: Facts) -> Verdict:
     """All reasons, and every part on which there is no verdict."""
     reasons = [
+        *alpha_reasons(facts),
         *collapse_reasons(facts),
         *baseline_reasons(facts),
         *calibration_reasons(facts),
@@ -60,6 +61,11 @@ def leads(rival: Rival, *, synthetic: bool) -> bool:
 def drifts(drift: DriftFacts) -> bool:
     """Whether either test of first against last third has p < 0.001: two tests of data at rest do in 1 of 500 cases."""
     return min(drift.kolmogorov_smirnov_p, drift.mann_whitney_p) < DRIFT_P
+
+
+def alpha_reasons(facts: Facts) -> list[str]:
+    """One where nothing can ever be an anomaly: known from the sizes alone, whatever else the report reaches."""
+    return [] if facts.unresolved is None else [facts.unresolved]
 
 
 def collapse_reasons(facts: Facts) -> list[str]:

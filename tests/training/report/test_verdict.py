@@ -51,6 +51,14 @@ def test_nothing_against_it_is_ship() -> None:
     assert (verdict.ship, verdict.words, verdict.unchecked) == (True, "ship", {})
 
 
+def test_an_alpha_at_which_nothing_can_alarm_is_not_shipped_whatever_else_was_reached() -> None:
+    line = "at alpha = 0.01 nothing can ever be an anomaly: 75 calibration items decide nothing finer than 0.0132"
+    for facts in (good(), Facts("m", "v", 0.01)):
+        facts.unresolved = line
+        assert judge(facts).words == f"do not ship, because {line}"
+        assert json.loads(as_json(facts))["unresolved"] == line
+
+
 @pytest.mark.parametrize(("nets", "collapsed"), [
     ([SWITCHED_OFF], True),
     ([NOT_HEARD], True),
