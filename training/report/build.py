@@ -7,16 +7,18 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
+from elbound.data.schema import TableSchema
 from elbound.fit.detector import Fitted
 from training.report.baselines import compare
 from training.report.budget import Budget
 from training.report.calibration import check_calibration, drift
-from training.report.collapse import latent_use
+from training.report.collapse import columns_depend, latent_use
 from training.report.examples import find_examples, fit_of_features
-from training.report.facts import DriftFacts, Facts, NotChecked, Verdict, as_json
+from training.report.facts import DriftFacts, Facts, NotChecked, TrendFacts, Verdict, as_json
 from training.report.latent import check_latent
 from training.report.page import build_page
 from training.report.pictures import draw
+from training.report.trend import follow_file
 from training.report.verdict import judge
 
 LEAST_SECONDS = 10.0
@@ -55,7 +57,14 @@ def build_report(
     """All parts within `seconds` (or until `stop`), the pictures and the page; `say` is told what comes next."""
     manifest = fitted.scorer.manifest
     budget = Budget(seconds, stop)
-    facts = Facts(manifest.name, manifest.version, manifest.verdict.alpha, history=manifest.training.history)
+    facts = Facts(
+        manifest.name,
+        manifest.version,
+        manifest.verdict.alpha,
+        budget_seconds=seconds,
+        history=manifest.training.history,
+        held_out_groups=None if groups is None else len({str(groups[i]) for i in fitted.split.calibration}),
+    )
     _fill(facts, fitted, groups, anomalous, budget, say)
     facts.verdict = judge(facts)
     say("pictures")
@@ -87,7 +96,10 @@ def _fill(
 
     facts.calibration = part("calibration", lambda: check_calibration(calibration, split, groups, alpha=scorer.alpha))
     facts.drift = part("drift", lambda: _drift(fitted, groups))
+    facts.trend = part("trend", lambda: _trend(fitted, groups))
     facts.collapse = part("posterior collapse", lambda: latent_use(scorer.detector, held_out))
+    if isinstance(scorer.schema, TableSchema):
+        facts.independent_columns = not columns_depend(fitted.x[split.train], scorer.schema)
     facts.examples = part("examples", lambda: find_examples(fitted))
     facts.features = part("features", lambda: fit_of_features(scorer, held_out))
     facts.latent = part("continuity", lambda: check_latent(scorer, held_out, seed=seed))
@@ -100,3 +112,10 @@ def _drift(fitted: Fitted, groups: Sequence[object] | None) -> DriftFacts | NotC
         return NotChecked("the same few items trained and calibrated")
     held_out_groups = None if groups is None else [groups[i] for i in places]
     return drift(calibration.calibration_verdict(), held_out_groups)
+
+
+def _trend(fitted: Fitted, groups: Sequence[object] | None) -> TrendFacts | NotChecked:
+    scorer = fitted.scorer
+    if not isinstance(scorer.schema, TableSchema):
+        return NotChecked("images come in the order of their names, which need not be that of time")
+    return follow_file(fitted.x, scorer.schema, groups, alpha=scorer.alpha, seed=scorer.manifest.training.seed)

@@ -64,7 +64,7 @@ def test_a_good_model_is_ship_and_every_part_is_there(whole: Report) -> None:
     document = json.loads(whole.files["report.json"])
     assert document["features"]["names"] == ["a", "b", "c", "ok", "site"]
     assert [one["name"] for one in document["baselines"]["rivals"]] == [
-        "PCA", "kNN", "autoencoder", "denoising autoencoder"
+        "kNN", "PCA", "autoencoder", "denoising autoencoder"
     ]  # fmt: skip
     assert document["examples"]["worst"][0]["p_value"] < 0.05
 
@@ -143,8 +143,11 @@ def test_what_the_budget_cuts_is_said(fitted_rows: Fitted) -> None:
     assert "cut short" in page or "budget" in page
     nothing = report(fitted_rows, seconds=1e-6)
     assert nothing.verdict.unchecked == dict.fromkeys(
-        ("posterior collapse", "baselines", "calibration", "drift"), "the report's budget of 1e-06 s was spent"
+        ("posterior collapse", "baselines", "calibration", "drift", "alarms along the file"),
+        "the report's budget of 1e-06 s was spent",
     )
+    assert nothing.verdict.state == "undecided"
+    assert "<strong>Undecided</strong>, because<ul><li>no baseline" in nothing.files["index.html"].decode()
     assert "Not checked" in nothing.files["index.html"].decode()
 
 
