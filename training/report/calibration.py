@@ -43,7 +43,7 @@ def check_calibration(
     first = calibration.names[0]
     blocks = _block_checks(verdict, label, names, alphas, spread=spread)
     return CalibrationFacts(
-        by="groups that were held out together" if groups is not None else "stretches of the data's order",
+        by=_kind_of_block(groups, pooled=calibration.item_groups is not None),
         blocks=blocks,
         overall=_overall(blocks, len(verdict)),
         validation=_validation_checks(calibration, reference, alphas),
@@ -109,6 +109,12 @@ def drift(verdict: np.ndarray, groups: Sequence[object] | None = None) -> DriftF
         kolmogorov_smirnov_p=float(ks_2samp(first, last, method=method).pvalue),
         mann_whitney_p=float(mannwhitneyu(first, last).pvalue),
     )
+
+
+def _kind_of_block(groups: Sequence[object] | None, *, pooled: bool) -> str:
+    """What a block is, and that thresholds are those of all items where groups have their own."""
+    kind = "groups that were held out together" if groups is not None else "stretches of the data's order"
+    return kind + (", by the thresholds of all items and not those of each group of --group-by" if pooled else "")
 
 
 def _block_names(places: np.ndarray, label: npt.NDArray[np.int64], groups: Sequence[object] | None) -> list[str]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from elbound.calibration.calibration import Calibration
+from elbound.calibration.calibration import Calibration, CalibrationGroups
 from elbound.data.split import Split
 from training.report.calibration import block_labels, block_p_values, check_calibration, drift
 from training.report.facts import CalibrationFacts, DriftFacts, NotChecked
@@ -113,6 +113,15 @@ def test_ties_are_no_broken_promise(kind: str) -> None:
         assert isinstance(moved, DriftFacts)
         assert not drifts(moved)
     assert below > 0  # what a lower bound without regard to ties would have reported
+
+
+def test_blocks_say_that_they_pass_over_the_thresholds_of_groups() -> None:
+    scores = np.random.default_rng(0).normal(size=(200, 1))
+    groups = CalibrationGroups.of(["a", "b"] * 100, min_items=20)
+    calibration = Calibration(("s",), scores, scores, rule="s", item_groups=groups)
+    found = check_calibration(calibration, split_of(200, 200), None, alpha=0.05)
+    assert isinstance(found, CalibrationFacts)
+    assert found.by.endswith("by the thresholds of all items and not those of each group of --group-by")
 
 
 def test_too_many_alarms_are_reported_among_ties_too() -> None:
