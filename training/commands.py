@@ -89,7 +89,10 @@ def train(
     ] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Neither report nor verdict.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit status 3 where the verdict is not `ship`; the bundle is written.")
+        bool,
+        typer.Option(
+            "--strict", help="Exit status 3 where the verdict is `do not ship` or `undecided`; the bundle is written."
+        ),
     ] = False,
 ) -> None:
     """Train on normal data, calibrate, write a bundle with a report, and say whether to ship it."""

@@ -83,7 +83,7 @@ class BundleConfig(_Section):
 
 
 class ReportConfig(_Section):
-    """`budget_seconds` is None for as long as the training took; `strict` ends with status 3 on *do not ship*;
+    """`budget_seconds` is None for as long as the training took; `strict` ends with status 3 unless *ship*;
     `anomalous` are known anomalies to compare with the baselines on."""
 
     enabled: bool = True

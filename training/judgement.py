@@ -93,7 +93,10 @@ def report_on(
 
 
 def conclude(report: Report | None, out: Path, *, strict: bool) -> None:
-    """The verdict in words; raises DoNotShip where it is not *ship* and `strict` asks for that."""
+    """The verdict in words; raises DoNotShip where it is not *ship* and `strict` asks for it.
+
+    *Undecided* is not *ship*: nobody knows yet whether the model should be served.
+    """
     if report is None:
         words = "no verdict: the report was not made"
         console.print(words, style="yellow")
@@ -104,8 +107,9 @@ def conclude(report: Report | None, out: Path, *, strict: bool) -> None:
         if verdict.ship:
             console.print("[bold green]verdict: ship[/]")
         else:
-            console.print("[bold red]verdict: do not ship[/], because")
-        for reason in verdict.reasons:
+            colour = "red" if verdict.reasons else "yellow"
+            console.print(f"[bold {colour}]verdict: {verdict.state}[/], because")
+        for reason in verdict.because:
             console.print(f"  - {reason}", markup=False, soft_wrap=True)
         for name, why in verdict.unchecked.items():
             console.print(f"  {name}: not checked, because {why}", markup=False, soft_wrap=True)

@@ -22,8 +22,11 @@ from training.report.facts import BaselineFacts, NotChecked, Rival
 from training.report.synthetic import make_anomalies
 
 PCA, AUTOENCODER, DENOISING, NEIGHBOURS = "PCA", "autoencoder", "denoising autoencoder", "kNN"
-SHARES = {PCA: 0.5, NEIGHBOURS: 0.4, AUTOENCODER: 0.5, DENOISING: 0.95}
-"""The baselines in their order, and the part of the time that is left which each may take."""
+SHARES = {NEIGHBOURS: 0.4, PCA: 0.5, AUTOENCODER: 0.5, DENOISING: 0.95}
+"""The baselines in their order, and the part of the time that is left which each may take.
+
+The nearest neighbours come first: they need no fit, and no other baseline is nearer to the model on tables.
+"""
 MOST_COMPARED = 2_000
 MOST_SYNTHETIC = 1_000
 LEAST_COMPARED = 10

@@ -7,18 +7,20 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
+from elbound.data.schema import TableSchema
 from elbound.fit.detector import Fitted
 from training.inputs.source import KnownItems
 from training.report.baselines import compare
 from training.report.budget import Budget
 from training.report.calibration import check_calibration, drift
-from training.report.collapse import latent_use
+from training.report.collapse import columns_depend, latent_use
 from training.report.defects import evaluate_defects
 from training.report.examples import find_examples, fit_of_features
-from training.report.facts import DriftFacts, Facts, NotChecked, Verdict, as_json
+from training.report.facts import DriftFacts, Facts, NotChecked, TrendFacts, Verdict, as_json
 from training.report.latent import check_latent
 from training.report.page import build_page
 from training.report.pictures import draw
+from training.report.trend import follow_file
 from training.report.verdict import judge
 
 LEAST_SECONDS = 10.0
@@ -68,7 +70,9 @@ def build_report(
         manifest.version,
         alpha,
         unresolved=fitted.scorer.unresolved(alpha, guarantee),
+        budget_seconds=seconds,
         history=manifest.training.history,
+        held_out_groups=None if groups is None else len({str(groups[i]) for i in fitted.split.calibration}),
     )
     _fill(facts, fitted, groups, anomalous, known, budget, say)
     facts.verdict = judge(facts)
@@ -105,7 +109,10 @@ def _fill(
         share = checks.share(DEFECTS_SHARE)
         facts.defects = part("known defects", lambda: evaluate_defects(scorer, known, share, seed=seed))
     facts.drift = part("drift", lambda: _drift(fitted, groups))
+    facts.trend = part("trend", lambda: _trend(fitted, groups))
     facts.collapse = part("posterior collapse", lambda: latent_use(scorer.detector, held_out))
+    if isinstance(scorer.schema, TableSchema):
+        facts.independent_columns = not columns_depend(fitted.x[split.train], scorer.schema)
     facts.examples = part("examples", lambda: find_examples(fitted))
     facts.features = part("features", lambda: fit_of_features(scorer, held_out))
     facts.latent = part("continuity", lambda: check_latent(scorer, held_out, seed=seed))
@@ -118,3 +125,10 @@ def _drift(fitted: Fitted, groups: Sequence[object] | None) -> DriftFacts | NotC
         return NotChecked("the same few items trained and calibrated")
     held_out_groups = None if groups is None else [groups[i] for i in places]
     return drift(calibration.calibration_verdict(), held_out_groups)
+
+
+def _trend(fitted: Fitted, groups: Sequence[object] | None) -> TrendFacts | NotChecked:
+    scorer = fitted.scorer
+    if not isinstance(scorer.schema, TableSchema):
+        return NotChecked("images come in the order of their names, which need not be that of time")
+    return follow_file(fitted.x, scorer.schema, groups, alpha=scorer.alpha, seed=scorer.manifest.training.seed)

@@ -43,7 +43,7 @@ def check_calibration(
     first = calibration.names[0]
     blocks = _block_checks(verdict, label, names, alphas, spread=spread)
     return CalibrationFacts(
-        by="groups that were held out together" if groups is not None else "stretches of the data's order",
+        by=_kind_of_block(groups, pooled=calibration.item_groups is not None),
         blocks=blocks,
         overall=_overall(blocks, len(verdict)),
         validation=_validation_checks(calibration, reference, alphas),
@@ -85,7 +85,8 @@ def drift(verdict: np.ndarray, groups: Sequence[object] | None = None) -> DriftF
     """Two-sample tests of the first and the last third of held-out verdict scores, `(n,)` in the order of the data.
 
     Of `groups` (one label an item) each counts once, with its median: its items are no independent evidence.
-    Kolmogorov and Smirnov's test sees any change of the law, Mann and Whitney's a shift.
+    Kolmogorov and Smirnov's test sees any change of the law, Mann and Whitney's a shift. With ties the first one has
+    its asymptotic law (exact counts fail there), in which ties make p larger, and the second one corrects for them.
     """
     from scipy.stats import ks_2samp, mannwhitneyu
 
@@ -100,13 +101,20 @@ def drift(verdict: np.ndarray, groups: Sequence[object] | None = None) -> DriftF
             f"{len(verdict)}"
         )
     first, last = verdict[:third], verdict[-third:]
+    method = "auto" if len(np.unique(verdict)) == len(verdict) else "asymp"
     return DriftFacts(
         items=third,
         first_median=float(np.median(first)),
         last_median=float(np.median(last)),
-        kolmogorov_smirnov_p=float(ks_2samp(first, last).pvalue),
+        kolmogorov_smirnov_p=float(ks_2samp(first, last, method=method).pvalue),
         mann_whitney_p=float(mannwhitneyu(first, last).pvalue),
     )
+
+
+def _kind_of_block(groups: Sequence[object] | None, *, pooled: bool) -> str:
+    """What a block is, and that thresholds are those of all items where groups have their own."""
+    kind = "groups that were held out together" if groups is not None else "stretches of the data's order"
+    return kind + (", by the thresholds of all items and not those of each group of --group-by" if pooled else "")
 
 
 def _block_names(places: np.ndarray, label: npt.NDArray[np.int64], groups: Sequence[object] | None) -> list[str]:
@@ -153,7 +161,7 @@ def _checks(
     for alpha in alphas:
         if calibrator.rank(alpha):
             rate = realised_rate(calibrator, scores, alpha, confidence=confidence)
-            found.append(RateCheck(rate.alarms, rate.items, rate.low, rate.high, what, alpha))
+            found.append(RateCheck(rate.alarms, rate.items, rate.low, rate.high, what, alpha, tied=rate.tied))
     return found
 
 
@@ -163,5 +171,6 @@ def _overall(blocks: Sequence[RateCheck], n: int) -> list[RateCheck]:
     for alpha in sorted({check.alpha for check in blocks}, reverse=True):
         low, high = allowed_alarms(n, max(1, int(alpha * (n + 1))), n, 0.95)
         alarms = sum(check.alarms for check in blocks if check.alpha == alpha)
-        found.append(RateCheck(alarms, n, low, high, "all blocks", alpha))
+        tied = sum(check.tied for check in blocks if check.alpha == alpha)
+        found.append(RateCheck(alarms, n, low, high, "all blocks", alpha, tied=tied))
     return found

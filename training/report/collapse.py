@@ -1,8 +1,12 @@
 """Posterior collapse, model by model."""
 
+from itertools import combinations
+
+import numpy as np
 from torch import Tensor
 
 from elbound.collapse import USE_ITEMS, active_units, code_worth, kl_by_dimension, posterior_of
+from elbound.data.schema import TableSchema
 from elbound.detector import Detector, Member
 from elbound.models.autoencoder import NoPrior
 from training.report.facts import ModelUse, NetUse, NotChecked
@@ -10,6 +14,10 @@ from training.report.facts import ModelUse, NetUse, NotChecked
 LEAST_WORTH = 0.1
 """Nats an item: a seventh of a bit. A decoder that gains less from an item's own code does not listen to it."""
 COSTLY_ITEMS = 200
+MOST_ROWS, MOST_COLUMNS = 5_000, 60
+"""What is searched for dependence: at most 1,770 pairs of columns."""
+CELLS = 5
+DEPENDENCE_P = 0.001
 
 
 def latent_use(detector: Detector, x: Tensor) -> list[ModelUse]:
@@ -30,6 +38,37 @@ def is_collapsed(use: ModelUse) -> bool:
     if isinstance(use.nets, NotChecked):
         return False
     return all(not any(net.active) or net.worth < LEAST_WORTH for net in use.nets)
+
+
+def columns_depend(x: Tensor, schema: TableSchema) -> bool:
+    """Whether any two columns of rows `(n, d)` depend on each other: one of all pairs has a chi-squared p < 0.001.
+
+    Values and codes are cut into fifths, so that a pair has at most 25 cells (36 with gaps), and a pair that expects
+    less than one row in a cell is left out; Bonferroni over the pairs. Where no pair depends, a latent can say nothing
+    about a row beyond its columns one by one. Of more than `MOST_COLUMNS` columns some are taken to depend.
+    """
+    from scipy.stats import chi2_contingency
+
+    if len(schema.columns) > MOST_COLUMNS:
+        return True
+    cells = [_cells(values) for values in x[:MOST_ROWS].T.double().numpy()]
+    pairs = list(combinations([cell for cell in cells if cell.max() > 0], 2))
+    for one, other in pairs:
+        table = np.zeros((one.max() + 1, other.max() + 1))
+        np.add.at(table, (one, other), 1)
+        found = chi2_contingency(table, correction=False)
+        if found.expected_freq.min() >= 1 and found.pvalue < DEPENDENCE_P / len(pairs):
+            return True
+    return False
+
+
+def _cells(values: np.ndarray) -> np.ndarray:
+    """The fifth in which each value `(n,)` lies, equal ones together, numbered without holes; a gap is one more."""
+    seen = values[~np.isnan(values)]
+    inner = np.quantile(seen, np.linspace(0, 1, CELLS + 1)[1:-1]) if len(seen) else np.empty(0)
+    cells = np.where(np.isnan(values), CELLS, np.searchsorted(inner, values))
+    numbered: np.ndarray = np.unique(cells, return_inverse=True)[1]
+    return numbered
 
 
 def _nets(member: Member, x: Tensor, *, chunk: int) -> list[NetUse] | NotChecked:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -76,6 +76,36 @@ class DriftFacts:
     last_median: float
     kolmogorov_smirnov_p: float
     mann_whitney_p: float
+
+
+@dataclass(frozen=True)
+class ColumnChange:
+    """How a column moves along the file.
+
+    `shift` is the mean of the last tenth minus that of the first rows, in standard deviations of those; `correlation`
+    is that of its ranks with the place, and `p_value` the chance of such a one in random order, over all columns;
+    None where nearly all values are the same.
+    """
+
+    name: str
+    shift: float
+    correlation: float
+    p_value: float | None
+
+
+@dataclass(frozen=True)
+class TrendFacts:
+    """Alarms on the last tenth of the file by a cheap model of its first 80 %, and columns that rise or fall.
+
+    `trained` and `calibrated` are the rows of that model; `growing` the columns that change surely and by much, the
+    most correlated first; `moved` the one with the largest shift, None where no column has numbers.
+    """
+
+    check: RateCheck
+    trained: int
+    calibrated: int
+    growing: list[ColumnChange]
+    moved: ColumnChange | None
 
 
 @dataclass(frozen=True)
@@ -193,18 +223,33 @@ class Examples:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`reasons` not to ship, `unchecked` parts by name with the reason; no reason is *ship*."""
+    """`reasons` not to ship, `unchecked` parts by name with the reason, and what is `missing` for a verdict.
+
+    One reason is *do not ship*. Without a reason, something missing is *undecided*, and nothing missing is *ship*.
+    """
 
     reasons: list[str]
     unchecked: dict[str, str]
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> Literal["ship", "do not ship", "undecided"]:
+        if self.reasons:
+            return "do not ship"
+        return "undecided" if self.missing else "ship"
 
     @property
     def ship(self) -> bool:
-        return not self.reasons
+        return self.state == "ship"
+
+    @property
+    def because(self) -> list[str]:
+        """Why the state is not *ship*, one sentence each; empty where it is."""
+        return self.reasons or self.missing
 
     @property
     def words(self) -> str:
-        return "ship" if self.ship else "do not ship, because " + "; and because ".join(self.reasons)
+        return self.state if self.ship else f"{self.state}, because " + "; and because ".join(self.because)
 
 
 History: TypeAlias = tuple[dict[str, float], ...]
@@ -220,10 +265,16 @@ class Facts:
     unresolved: str | None = None
     """Why nothing can ever be an anomaly at `alpha`; None where something can."""
     seconds: float = 0.0
+    budget_seconds: float = 0.0
     history: History = ()
+    independent_columns: bool = False
+    """Of a table: no two columns depend on each other, so that there is nothing to encode."""
+    held_out_groups: int | None = None
+    """Groups of `--split-by` that calibrate; None without groups."""
     collapse: list[ModelUse] | NotChecked = NotChecked("it was not reached")
     calibration: CalibrationFacts | NotChecked = NotChecked("it was not reached")
     drift: DriftFacts | NotChecked = NotChecked("it was not reached")
+    trend: TrendFacts | NotChecked = NotChecked("it was not reached")
     latent: LatentFacts | NotChecked = NotChecked("it was not reached")
     features: FeatureFit | NotChecked = NotChecked("it was not reached")
     examples: Examples | NotChecked = NotChecked("it was not reached")
@@ -251,7 +302,7 @@ def _plain(value: object) -> object:
         case RateCheck():
             return {**_fields(value), "rate": value.rate, "as_promised": value.as_promised}
         case Verdict():
-            return {"ship": value.ship, "words": value.words, **_fields(value)}
+            return {"ship": value.ship, "state": value.state, "words": value.words, **_fields(value)}
         case NotChecked():
             return {"not_checked_because": value.because}
     return _fields(value) if dataclasses.is_dataclass(value) else value

@@ -19,8 +19,9 @@ from training.report.facts import (
     ModelUse,
     NotChecked,
     RateCheck,
+    TrendFacts,
 )
-from training.report.verdict import drifts, leads
+from training.report.verdict import alarms_ahead, drifts, leads
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff }
@@ -33,9 +34,11 @@ th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px soli
 td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 .verdict { padding: .8rem 1.2rem; border-left: .5rem solid; margin: 1.2rem 0 }
 .ship { border-color: #009E73; background: #e8f6f1 } .no { border-color: #D55E00; background: #fdeee6 }
+.undecided { border-color: #E69F00; background: #fdf6e3 }
 .note { color: #666 } .bad { color: #A33F00; font-weight: 600 }
 """
 
+MOST_COLUMNS = 5
 NUMBER = r"[+-]?[\d.]+(e-\d+)?( (of|to) \d+)?( \(.*\))?"
 
 
@@ -43,10 +46,10 @@ def build_page(facts: Facts, pictures: dict[str, bytes]) -> bytes:
     """The page in UTF-8; each picture has one plain sentence under it."""
     sections = (
         ("Learning", _pictures(pictures, "learning.png") or _note("the model was solved at once, without steps")),
-        ("Does the model use its latent?", _collapse(facts.collapse) + _pictures(pictures, "latent.png")),
+        ("Does the model use its latent?", _collapse(facts) + _pictures(pictures, "latent.png")),
         ("Which defects are found?", _defects(facts.defects, pictures)),
         ("Does the false-alarm rate hold?", _calibration(facts.calibration, pictures)),
-        ("Do the data drift?", _drift(facts.drift, pictures)),
+        ("Do the data change along the file?", _trend(facts.trend) + _drift(facts.drift, pictures)),
         ("Scores of normal items", _pictures(pictures, "scores.png")),
         ("Is a simpler method better?", _baselines(facts.baselines, pictures)),
         ("Typical and surprising normals", _examples(facts.examples, pictures)),
@@ -72,11 +75,13 @@ def _verdict(facts: Facts) -> str:
         return (
             f'<div class="verdict ship"><strong>Ship.</strong> Nothing that was checked speaks against it.{rest}</div>'
         )
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in verdict.reasons)
-    return f'<div class="verdict no"><strong>Do not ship</strong>, because<ul>{reasons}</ul>{rest}</div>'
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in verdict.because)
+    look, state = ("no", "Do not ship") if verdict.reasons else ("undecided", "Undecided")
+    return f'<div class="verdict {look}"><strong>{state}</strong>, because<ul>{reasons}</ul>{rest}</div>'
 
 
-def _collapse(uses: list[ModelUse] | NotChecked) -> str:
+def _collapse(facts: Facts) -> str:
+    uses: list[ModelUse] | NotChecked = facts.collapse
     if isinstance(uses, NotChecked):
         return _not_checked(uses)
     rows = []
@@ -93,6 +98,10 @@ def _collapse(uses: list[ModelUse] | NotChecked) -> str:
         "A VAE whose decoder ignores the code has collapsed: it finds every item equally likely. The worth is what the "
         "decoder loses when it is given the code of another item; it must be clearly above 0."
     )
+    if facts.independent_columns:
+        text += (
+            " No two columns of these data depend on each other: there is nothing to encode, and a collapse is right."
+        )
     return f"<p>{text}</p>" + _table(header, rows)
 
 
@@ -120,13 +129,52 @@ def _rates(checks: Sequence[RateCheck]) -> str:
 def _rate(check: RateCheck) -> list[str]:
     alarms, allowed = f"{check.alarms} of {check.items}", f"{check.low} to {check.high}"
     mark = "" if check.as_promised else "outside"
+    if check.as_promised and check.alarms < check.low:
+        mark = f"{check.tied} more tie with the threshold"
     return [check.what, f"{check.alpha:g}", alarms, f"{check.rate:.4f}", allowed, mark]
+
+
+def _trend(found: TrendFacts | NotChecked) -> str:
+    if isinstance(found, NotChecked):
+        return _note(f"alarms on later rows were not counted, because {found.because}")
+    check = found.check
+    bad = alarms_ahead(found) or bool(found.growing)
+    word = '<p class="bad">They do.</p>' if bad else "<p>Its last tenth looks like what comes before.</p>"
+    columns = [
+        *found.growing[:MOST_COLUMNS],
+        *([found.moved] if found.moved and found.moved not in found.growing else []),
+    ]
+    rows = [
+        [
+            column.name,
+            f"{column.correlation:+.3f}",
+            "" if column.p_value is None else f"{column.p_value:.2g}",
+            f"{column.shift:+.3f}",
+            "outside" if column in found.growing else "",
+        ]
+        for column in columns
+    ]
+    header = (
+        "column",
+        "rank correlation with the place",
+        "chance of it in random order",
+        "shift of the last tenth",
+        "",
+    )
+    return (
+        f"{word}<p>The distance to the 5th nearest of {found.trained:,} rows, with a threshold from "
+        f"{found.calibrated:,} others, all from the first 80 % of the file, alarms on {check.alarms:,} of "
+        f"{check.items:,} rows of the last tenth at alpha = {check.alpha:.3g}; at most {check.high:,} are allowed (1 "
+        f"in 2,000 of files in random order has more). A column counts as rising or falling where the chance is below "
+        f"0.0005 and the correlation at least 0.2. The shift of its mean is in standard deviations of the rows "
+        f"before.</p>{_table(header, rows)}"
+    )
 
 
 def _drift(found: DriftFacts | NotChecked, pictures: dict[str, bytes]) -> str:
     if isinstance(found, NotChecked):
-        return _not_checked(found)
-    word = '<p class="bad">They do.</p>' if drifts(found) else "<p>No sign of it.</p>"
+        return _note(f"scores along the file were not compared, because {found.because}")
+    word = '<p class="bad">The scores change.</p>' if drifts(found) else "<p>The scores show no sign of it.</p>"
     return (
         f"{word}<p>The held-out verdict scores of the first third of the data ({found.items} items, median "
         f"{found.first_median:.4g}) and of the last third (median {found.last_median:.4g}): the chance of such a "

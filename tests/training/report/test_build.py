@@ -64,7 +64,7 @@ def test_a_good_model_is_ship_and_every_part_is_there(whole: Report) -> None:
     document = json.loads(whole.files["report.json"])
     assert document["features"]["names"] == ["a", "b", "c", "ok", "site"]
     assert [one["name"] for one in document["baselines"]["rivals"]] == [
-        "PCA", "kNN", "autoencoder", "denoising autoencoder"
+        "kNN", "PCA", "autoencoder", "denoising autoencoder"
     ]  # fmt: skip
     assert document["examples"]["worst"][0]["p_value"] < 0.05
 
@@ -126,6 +126,28 @@ def test_a_model_that_hardly_learned_is_worse_than_pca_and_not_shipped() -> None
     assert "PCA (6 components of all training items) does better on the synthetic anomalies" in made.verdict.words
 
 
+def test_a_slow_trend_is_not_shipped_and_its_page_says_so() -> None:
+    draw = np.random.default_rng(0)
+    rows = draw.normal(size=(600, 4)) @ (np.eye(4) + 0.5)
+    table = pa.table({f"c{i}": column for i, column in enumerate(rows.T)})
+    drifting = table.append_column("load", pa.array(draw.normal(size=600) + np.linspace(0, 2, 600)))
+    made = report(fit(drifting, steps=60, profile="fast"), seconds=8)
+    assert made.verdict.words.startswith("do not ship, because the data change along the file: ")
+    assert "column 'load' rises from the first row to the last" in made.verdict.words
+    assert 'Do the data change along the file?</h2><p class="bad">They do.</p>' in made.files["index.html"].decode()
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_independent_texts_are_shipped(columns: int) -> None:
+    """Few distinct rows tie in every score, and there is nothing to encode: neither is a fault."""
+    for seed in range(2):
+        draw = np.random.default_rng(seed)
+        words = np.array(["red", "green", "blue", "grey"])
+        drawn = {f"c{i}": words[draw.choice(4, 3_000, p=[0.6, 0.25, 0.1, 0.05])] for i in range(columns)}
+        made = report(fit(pa.table(drawn), steps=60, seed=seed), seconds=8)
+        assert made.verdict.ship, made.verdict.words
+
+
 def test_known_anomalies_take_the_place_of_synthetic_ones(fitted_rows: Fitted) -> None:
     odd = fitted_rows.x[:40].clone()
     odd[:, 0] += 50
@@ -143,8 +165,11 @@ def test_what_the_budget_cuts_is_said(fitted_rows: Fitted) -> None:
     assert "cut short" in page or "budget" in page
     nothing = report(fitted_rows, seconds=1e-6)
     assert nothing.verdict.unchecked == dict.fromkeys(
-        ("posterior collapse", "baselines", "calibration", "drift"), "the report's budget of 1e-06 s was spent"
+        ("posterior collapse", "baselines", "calibration", "drift", "alarms along the file"),
+        "the report's budget of 1e-06 s was spent",
     )
+    assert nothing.verdict.state == "undecided"
+    assert "<strong>Undecided</strong>, because<ul><li>no baseline" in nothing.files["index.html"].decode()
     assert "Not checked" in nothing.files["index.html"].decode()
 
 

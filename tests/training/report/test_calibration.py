@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from elbound.calibration.calibration import Calibration
+from elbound.calibration.calibration import Calibration, CalibrationGroups
 from elbound.data.split import Split
 from training.report.calibration import block_labels, block_p_values, check_calibration, drift
 from training.report.facts import CalibrationFacts, DriftFacts, NotChecked
@@ -96,3 +96,36 @@ def test_drift_is_seen_and_rest_is_not() -> None:
     assert drifts(shifted)
     assert isinstance(wider, DriftFacts)
     assert drifts(wider)
+
+
+@pytest.mark.parametrize("kind", ["text", "boolean", "whole numbers"])
+def test_ties_are_no_broken_promise(kind: str) -> None:
+    """Few distinct rows have few distinct scores; most of alpha may then go unused, which is no fault."""
+    below = 0
+    for seed in range(10):
+        draw = np.random.default_rng(seed)
+        values = {"text": draw.choice(12, 3_000), "boolean": draw.integers(0, 2, 3_000), "whole numbers": None}[kind]
+        scores = draw.poisson(1.5, 3_000).astype(float) if values is None else draw.normal(size=12)[values]
+        found = check(scores[:2_000], scores[2_000:])
+        assert found.broken == []
+        below += sum(one.alarms < one.low for one in found.validation)
+        moved = drift(scores)
+        assert isinstance(moved, DriftFacts)
+        assert not drifts(moved)
+    assert below > 0  # what a lower bound without regard to ties would have reported
+
+
+def test_blocks_say_that_they_pass_over_the_thresholds_of_groups() -> None:
+    scores = np.random.default_rng(0).normal(size=(200, 1))
+    groups = CalibrationGroups.of(["a", "b"] * 100, min_items=20)
+    calibration = Calibration(("s",), scores, scores, rule="s", item_groups=groups)
+    found = check_calibration(calibration, split_of(200, 200), None, alpha=0.05)
+    assert isinstance(found, CalibrationFacts)
+    assert found.by.endswith("by the thresholds of all items and not those of each group of --group-by")
+
+
+def test_too_many_alarms_are_reported_among_ties_too() -> None:
+    draw = np.random.default_rng(0)
+    scores = draw.poisson(1.5, 3_000).astype(float)
+    scores[2_000:] += 1
+    assert check(scores[:2_000], scores[2_000:]).broken
