@@ -67,7 +67,7 @@ class NumberFormat(BaseModel):
         signed = f"{sign}{before}{number}{after}" if not before else f"({sign}{before}|{before}{sign}){number}{after}"
         if not self.accounting:
             return f"^(?:{signed})$"
-        return f"^(?:{signed}|\\({before}{number}{after}\\)|{before}{number}-{after}|{before}{number}{after}-)$"
+        return f"^(?:{signed}|\\({before}{number}{after}\\)|{before}{number}{after}-)$"
 
     def describe(self) -> str:
         """The way of writing in words, as in `a number with a decimal comma and 'kg' after it`."""

@@ -12,9 +12,12 @@ MIN_DATE_SHARE = 0.98
 """Share of the cells of a text column that must be dates; of fewer, the column is what its text is."""
 
 MONTH = (
-    r"(?:jan|f[eé][bv]|m[aä]r|mrz|a[pb]r|avr|ma[iy]|ju[ni]|juil|aug|ago|ao[uû]t|sep|set|o[kc]t|out|nov|d[eé][czs]|dic|ene)"
-    r"\p{L}*\.?"
+    r"(?:jan(?:uary|uar|vier|v)?|feb(?:ruary|ruar|rero)?|f[eé]v(?:rier|r)?|ene(?:ro)?|m[aä]r(?:ch|z|s|zo)?|mrz|apr(?:il|ile)?"
+    r"|avr(?:il)?|abr(?:il)?|ma[iy]o?|june?|jun[io]o?|juin|july?|juli?o?|juil(?:let)?|aug(?:ust)?|ago(?:sto)?|ao[uû]t"
+    r"|sept?(?:ember|embre|iembre)?|o[ck]t(?:ober|obre|ubre)?|nov(?:ember|embre|iembre)?|de[cz](?:ember|embre)?"
+    r"|d[ée]c(?:embre)?|dic(?:iembre|embre)?)\.?"
 )
+"""English, German, French and Spanish, whole or shortened; no other word that begins alike, such as Marker."""
 WEEKDAY = (
     r"(?:mon|tue|wed|thu|fri|sat|sun|mo|di|mi|do|fr|sa|so|lun|mar|mer|mi[eé]|jeu|jue|ven|vie|sam|s[aá]b|dim|dom)"
     r"\p{L}{0,9}[.,]*\s+"
@@ -47,7 +50,7 @@ DATE = (
     rf"|{WEEKDAY}{MONTH}\s+\d{{1,2}}\s+{CLOCK}\s+{YEAR}|{'|'.join(PERIODS)})$"
 )
 """A whole cell that is a day, with or without a clock time or a weekday, or a week, a month or a quarter of a year."""
-TIME_OF_DAY = r"(?i)^(?:\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?:\s*[ap]\.?m\.?)?|\d{1,2}\s*[ap]\.?m\.?)$"
+TIME_OF_DAY = r"(?i)^(?:\d{1,2}:[0-5]\d(?::[0-5]\d(?:[.,]\d+)?)?(?:\s*[ap]\.?m\.?)?|\d{1,2}\s*[ap]\.?m\.?)$"
 
 SECONDS_1990, SECONDS_2100 = 631_152_000.0, 4_102_444_800.0
 UNITS = {1.0: "seconds", 1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}

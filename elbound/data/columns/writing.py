@@ -33,7 +33,7 @@ PARTS = (
     rf"^(?P<open>\()?(?P<sign>[+\x{{2212}}-]?){PREFIX}{SPACE}[+\x{{2212}}-]?"
     rf"(?P<body>\d(?:[\d.,'\x{{2019}} \x{{00a0}}\x{{2007}}\x{{2009}}\x{{202f}}]*\d)?[.,]?(?:[eE][+-]?\d+)?"
     rf"|[.,]\d+(?:[eE][+-]?\d+)?)"
-    rf"(?P<trail>-)?{SPACE}{SUFFIX}(?P<close>-|\))?$"
+    rf"{SPACE}{SUFFIX}(?P<close>-|\))?$"
 )
 Separators = tuple[Literal[".", ","], Literal["", ",", ".", "'", " "]]
 WAYS: tuple[Separators, ...] = (
@@ -155,7 +155,7 @@ def _find_form(cells: pa.Array, weights: pa.Array) -> NumberFormat | MixedUnits 
         return MixedUnits(tuple(units)) if of_one and len(units) <= 12 else None
     bodies = parts.field("body")
     way = _find_separators(bodies, weights)
-    accounting = pc.any(pc.or_(pc.not_equal(parts.field("close"), ""), pc.not_equal(parts.field("trail"), ""))).as_py()
+    accounting = pc.any(pc.not_equal(parts.field("close"), "")).as_py()
     return NumberFormat(decimal=way[0], thousands=way[1], prefix=prefix, suffix=suffix, accounting=bool(accounting))
 
 

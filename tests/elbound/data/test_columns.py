@@ -197,6 +197,19 @@ def test_numbers_that_count_time_are_left_out(name: str, values: np.ndarray) -> 
     assert reason(found, name).startswith(("a time", "an identifier"))
 
 
+@pytest.mark.parametrize("pattern", ["Marker {}", "Setup-{}", "Decoder {}", "10.{}.1", "M{}", "{}-A", "1:{}"])
+def test_codes_are_no_dates_and_no_numbers(pattern: str) -> None:
+    assert column_of(infer(a=cells(pattern, 61, 99))).kind == "categorical"
+
+
+def test_points_between_thousands_follow_the_decimal_comma_of_the_file() -> None:
+    points = [f"{i}.{j}" for i, j in RNG.integers(100, 999, (N, 2))]
+    assert column_of(infer_schema(pa.table({"a": points, "b": WIDTHS.astype(str)}))).number is None
+    found = infer_schema(pa.table({"a": points, "b": cells("{},5")}))
+    assert column_of(found).number == NumberFormat(decimal=",", thousands=".")
+    assert "It could be a number as well" in found.warnings[0]
+
+
 def test_honest_numbers_are_no_times() -> None:
     pay = RNG.normal(45_000, 3_000, N).round(2)
     years = RNG.integers(1990, 2026, N)
