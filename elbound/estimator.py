@@ -168,7 +168,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
                 warnings.warn(warning, stacklevel=4)
             self.n_features_in_ = table.num_columns
             self.feature_names_in_ = np.array(table.column_names, dtype=object)
-            return table, inferred.schema
+            return inferred.table, inferred.schema
         if _is_images(X):
             images = np.asarray(X)
             _need_two(len(images))

@@ -23,6 +23,7 @@ from elbound.data.celltext import (
     numbers_or_none,
     seconds_or_none,
 )
+from elbound.data.numberformat import NUMBER_PATTERN, clear_gaps, parse_numbers
 from elbound.data.schema import Column, ColumnKind
 from elbound.errors import SchemaError
 
@@ -30,8 +31,6 @@ Cells: TypeAlias = "pa.ChunkedArray | Sequence[object]"
 
 TRUE_WORDS = ("true", "t", "yes", "y", "1", "1.0")
 FALSE_WORDS = ("false", "f", "no", "n", "0", "0.0")
-NUMBER_PATTERN = r"^[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infinity)$"
-"""Exactly what Arrow reads as a number, but for `nan(...)`."""
 DATE_PATTERN = r"^\d{4}-\d\d-\d\d"
 
 SIMPLE = frozenset({str, int, float, bool, type(None)})
@@ -76,7 +75,10 @@ def _read_list(column: Column, cells: Sequence[object]) -> ColumnValues:
             return _refuse_infinite(column, ColumnValues(fast))
     nested = {row: cell for row, cell in enumerate(cells) if is_nested(cell)} if kinds - SIMPLE else {}
     plain = [None if row in nested else cell for row, cell in enumerate(cells)] if nested else cells
-    found = _read_text(column, as_text(list_to_text(plain, digits=column.kind == "numeric")))
+    if column.number is not None and kinds - {str, type(None)}:
+        found = _written_and_plain(column, plain)
+    else:
+        found = _read_text(column, list_to_text(plain, digits=column.kind == "numeric"))
     for row, cell in nested.items():
         found.errors[row] = (
             f"column {column.name!r} must be {WANTED[column.kind]}. Got a cell of type {type(cell).__name__} instead"
@@ -94,14 +96,29 @@ def _read_array(column: Column, cells: pa.ChunkedArray) -> ColumnValues:
         return ColumnValues(_to_numpy(_typed_seconds(cells)))
     if column.kind == "datetime" and is_number(kind):
         return _refuse_infinite(column, ColumnValues(_to_numpy(pc.cast(cells, pa.float64(), safe=False))))
-    if column.kind == "numeric" and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    if (
+        column.kind == "numeric"
+        and column.number is None
+        and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    ):
         numbers = numbers_or_none(cells)  # what is a number as it stands is the same number when it is trimmed
         if numbers is not None:
             return _refuse_infinite(column, ColumnValues(_to_numpy(numbers)), cells)
-    return _read_text(column, as_text(cells))
+    return _read_text(column, cells)
 
 
-def _read_text(column: Column, text: pa.ChunkedArray) -> ColumnValues:
+def _written_and_plain(column: Column, cells: Sequence[object]) -> ColumnValues:
+    """Text in the column's own way of writing, and numbers as they are."""
+    written = _read_list(column, [cell if isinstance(cell, str) else None for cell in cells])
+    plain = _read_list(
+        column.model_copy(update={"number": None}), [None if isinstance(cell, str) else cell for cell in cells]
+    )
+    values = np.where(np.isnan(written.values), plain.values, written.values)
+    return ColumnValues(values, written.errors | plain.errors)
+
+
+def _read_text(column: Column, cells: pa.ChunkedArray) -> ColumnValues:
+    text = as_text(cells, keep=column.kept_words)
     match column.kind:
         case "numeric":
             return _numbers(column, text)
@@ -135,9 +152,12 @@ def _numbers_of_list(cells: Sequence[object]) -> np.ndarray | None:
 
 
 def _numbers(column: Column, text: pa.ChunkedArray) -> ColumnValues:
-    numbers = numbers_or_none(text)
     errors: dict[int, str] = {}
-    if numbers is None:
+    if column.number is not None:
+        text = clear_gaps(text, column.number)
+        numbers, good = parse_numbers(text, column.number)
+        errors = _cell_errors(column, text, good)
+    elif (numbers := numbers_or_none(text)) is None:
         good = pc.match_substring_regex(text, NUMBER_PATTERN, ignore_case=True)
         errors = _cell_errors(column, text, good)
         numbers = pc.cast(pc.if_else(good, text, None), pa.float64())
@@ -208,6 +228,8 @@ def _cell_errors(column: Column, text: pa.ChunkedArray, good: pa.ChunkedArray) -
 
 
 def _message(column: Column, cell: object, wanted: str | None = None) -> str:
+    if wanted is None and column.number is not None and not column.number.plain:
+        wanted = f"{column.number.describe()}, as in training"
     shown = str(cell)
     shown = shown[:40] + "..." if len(shown) > 40 else shown
     return f"column {column.name!r} must be {wanted or WANTED[column.kind]}. Got {shown!r} instead"

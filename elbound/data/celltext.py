@@ -26,10 +26,12 @@ def list_to_arrow(cells: Sequence[object]) -> pa.ChunkedArray:
     return pa.chunked_array([array])
 
 
-def as_text(cells: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Cells as trimmed strings, missing words as nulls; whole numbers are written without a point."""
+def as_text(cells: pa.ChunkedArray, *, keep: tuple[str, ...] = ()) -> pa.ChunkedArray:
+    """Cells as trimmed strings, missing words but `keep` as nulls; whole numbers are written without a point."""
     text = pc.utf8_trim_whitespace(_written(cells))
     missing = pc.is_in(pc.utf8_lower(text), value_set=pa.array(MISSING_WORDS))
+    if keep:
+        missing = pc.and_not(missing, pc.is_in(text, value_set=pa.array(keep, pa.string())))
     return pc.if_else(missing, pa.scalar(None, pa.string()), text)
 
 

@@ -1,36 +1,107 @@
-"""What the columns of a table are, by one stated rule each (`docs/bundle.md` lists them for users)."""
+"""What the columns of a table are: the rules of `elbound.data.columns.rules`, applied to every column."""
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elbound.data.celltext import as_text, is_datetime, is_number, is_text, numbers_or_none, seconds_or_none
+from elbound.data.celltext import as_text, is_text
+from elbound.data.columns.facts import ColumnFacts
+from elbound.data.columns.rules import LEVEL_CAP, RULES, Rule
+from elbound.data.columns.warn import about, left_out
+from elbound.data.columns.writing import Evidence, MixedUnits, Writing, find_writing, point_evidence, settle
+from elbound.data.numberformat import clear_gaps, parse_numbers
 from elbound.data.schema import Column, IgnoredColumn, TableSchema, doubled_names, list_names
 from elbound.errors import SchemaError
 
-LEVEL_CAP = 64
-"""Most levels of a categorical column; rarer values share the level `other`."""
-
-MIN_COVERAGE = 0.9
-"""Share of cells that the `LEVEL_CAP` most frequent values must cover, or the column is free text."""
-
-IDENTIFIER_NAME = re.compile(r"(^|[_\s.-])(id|ids|uuid|guid|key|index|idx|rowid|rownum|unnamed: 0)$", re.IGNORECASE)
+MAX_LOST_SHARE = 1 / 3
+"""Largest share of the columns that may be left out before the data are in doubt."""
 
 
 @dataclass
 class Inferred:
-    schema: TableSchema
-    warnings: list[str] = field(default_factory=list)
+    """The schema of a `table` and what the user should know.
 
-
-def infer_schema(table: pa.Table, *, exclude: tuple[str, ...] = (), id_column: str | None = None) -> Inferred:
-    """The schema of `table`, and a warning for each column that is left out.
-
-    Raises SchemaError where a named column is not there or nothing is left to score.
+    `table` has the cells of number columns that are no numbers as missing ones; `doubts` are reasons not to train.
     """
-    absent = [name for name in (*exclude, *((id_column,) if id_column else ())) if name not in table.column_names]
+
+    schema: TableSchema
+    table: pa.Table
+    warnings: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+
+def infer_schema(
+    table: pa.Table,
+    *,
+    exclude: tuple[str, ...] = (),
+    include: tuple[str, ...] = (),
+    id_column: str | None = None,
+    delimiter: str | None = None,
+) -> Inferred:
+    """The schema of `table`, with a warning for each column that is left out or is not what it looks like.
+
+    `include` are columns to score although they look like an identifier, a time, a label or a constant. `delimiter`
+    is that of the CSV file, where there is one: beside a semicolon `1,234` is more likely a decimal comma.
+    Raises SchemaError where a named column is not there or cannot be scored, or nothing is left to score.
+    """
+    _check_arguments(table, exclude, include, id_column)
+    names = [name for name in table.column_names if name not in exclude and name != id_column]
+    writings = _writings(table, names, delimiter)
+    columns: list[Column] = []
+    ignored = [IgnoredColumn(name=name, reason="excluded by hand") for name in exclude]
+    warnings: list[str] = []
+    lost: list[tuple[str, Rule]] = []
+    undecided: list[str] = []
+    for name in names:
+        writing = writings.pop(name)
+        numbers = writing if isinstance(writing, Writing) else None
+        facts = ColumnFacts(name, decoded(table.column(name)), writing=numbers, included=name in include)
+        found, rule = _decide(facts)
+        if isinstance(found, Column):
+            columns.append(found)
+            said = about(found, facts, writing)
+            warnings += said
+            undecided += said[:1] if numbers is not None and numbers.undecided else []
+            if numbers is not None and numbers.bad and facts.text is not None:
+                table = _without_bad_cells(table, name, facts.text, numbers)
+        else:
+            ignored.append(found)
+            lost.append((name, rule))
+            warnings.append(left_out(found, rule))
+            if facts.included:
+                raise SchemaError(f"--include {name}: the column cannot be scored: {found.reason}", where=name)
+    if not columns:
+        raise SchemaError("; ".join(["no column is left to score", *warnings]))
+    schema = TableSchema(columns=tuple(columns), ignored=tuple(ignored), id_column=id_column)
+    return Inferred(schema, table, warnings, [*undecided, *_doubts(lost, len(columns))])
+
+
+def frequent_levels(cells: pa.ChunkedArray, kept_words: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The values of a categorical column, most frequent first (ties by name), at most `LEVEL_CAP`.
+
+    Where there are more, the last place is kept for `other`. `kept_words` are missing words that are values here.
+    """
+    counts = as_text(decoded(cells), keep=kept_words).drop_null().value_counts()
+    pairs = [(entry["values"].as_py(), entry["counts"].as_py()) for entry in counts]
+    pairs.sort(key=lambda pair: (-pair[1], pair[0]))
+    kept = pairs if len(pairs) <= LEVEL_CAP else pairs[: LEVEL_CAP - 1]
+    return tuple(level for level, _ in kept)
+
+
+def decoded(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values of a dictionary-encoded column; a column of nothing as text."""
+    if pa.types.is_dictionary(cells.type) and not pa.types.is_nested(cells.type.value_type):
+        cells = pc.cast(cells, cells.type.value_type)
+    return pc.cast(cells, pa.string()) if pa.types.is_null(cells.type) else cells
+
+
+def _check_arguments(
+    table: pa.Table, exclude: tuple[str, ...], include: tuple[str, ...], id_column: str | None
+) -> None:
+    named = (*exclude, *include, *((id_column,) if id_column else ()))
+    absent = [name for name in named if name not in table.column_names]
     if absent:
         raise SchemaError(
             f"no such columns: {list_names(absent)}; the data have {list_names(table.column_names)}",
@@ -39,115 +110,70 @@ def infer_schema(table: pa.Table, *, exclude: tuple[str, ...] = (), id_column: s
     doubled = doubled_names(table.column_names)
     if doubled:
         raise SchemaError(f"columns appear twice: {list_names(doubled)}", where=doubled[0])
-    columns: list[Column] = []
-    ignored = [IgnoredColumn(name=name, reason="excluded by hand") for name in exclude]
-    warnings = []
-    for name in table.column_names:
-        if name in exclude or name == id_column:
+    both = [name for name in include if name in exclude or name == id_column]
+    if both:
+        raise SchemaError(f"columns to include and to leave out: {list_names(both)}; choose one", where=both[0])
+
+
+def _decide(facts: ColumnFacts) -> tuple[Column | IgnoredColumn, Rule]:
+    for rule in RULES:
+        if facts.included and rule.included:
             continue
-        found = _infer_column(name, table.column(name))
-        if isinstance(found, Column):
-            columns.append(found)
-        else:
-            ignored.append(found)
-            warnings.append(f"column {name!r} is left out: {found.reason}")
-    if not columns:
-        raise SchemaError("; ".join(["no column is left to score", *warnings]))
-    return Inferred(TableSchema(columns=tuple(columns), ignored=tuple(ignored), id_column=id_column), warnings)
+        found = rule.decide(facts)
+        if found is not None:
+            return found, rule
+    raise AssertionError("no rule holds. This is a bug.")
 
 
-def frequent_levels(cells: pa.ChunkedArray) -> tuple[str, ...]:
-    """The values of a categorical column, most frequent first (ties by name), at most `LEVEL_CAP`.
+def _writings(table: pa.Table, names: Sequence[str], delimiter: str | None) -> dict[str, Writing | MixedUnits | None]:
+    """How the numbers of each text column are written; what one column leaves open the others decide."""
+    found: dict[str, Writing | MixedUnits | None] = {}
+    proofs: set[Evidence] = set()
+    for name in names:
+        cells = decoded(table.column(name))
+        text = as_text(cells) if is_text(cells.type) else None
+        found[name] = None if text is None or text.null_count == len(text) else find_writing(text)
+        writing = found[name]
+        if isinstance(writing, Writing) and text is not None:
+            proofs |= {point_evidence(writing, text)} - {""}
+    for name, writing in found.items():
+        if isinstance(writing, Writing) and writing.rival is not None:
+            found[name] = settle(writing, _decimal(proofs, writing, delimiter))
+    return found
 
-    Where there are more, the last place is kept for `other`.
+
+def _decimal(proofs: set[Evidence], writing: Writing, delimiter: str | None) -> Evidence:
+    """The decimal separator for a column that leaves it open; empty where nothing speaks for one."""
+    if len(proofs) == 1:
+        return next(iter(proofs))
+    return "," if not proofs and delimiter == ";" and not writing.plain else ""
+
+
+def _without_bad_cells(table: pa.Table, name: str, text: pa.ChunkedArray, writing: Writing) -> pa.Table:
+    """`table` with the cells of a number column that are no numbers as missing ones."""
+    good = pc.fill_null(parse_numbers(clear_gaps(text, writing.form), writing.form)[1], False)
+    cleared = pc.if_else(good, text, pa.scalar(None, pa.string()))
+    return table.set_column(table.column_names.index(name), name, cleared)
+
+
+def _doubts(lost: list[tuple[str, Rule]], kept: int) -> list[str]:
+    """A sentence where more than a third of the columns drop out.
+
+    Row numbers do not count, nor do empty columns without a name, the first time, identifier and label, which
+    rows of any table have.
     """
-    counts = as_text(_decoded(cells)).drop_null().value_counts()
-    pairs = [(entry["values"].as_py(), entry["counts"].as_py()) for entry in counts]
-    pairs.sort(key=lambda pair: (-pair[1], pair[0]))
-    kept = pairs if len(pairs) <= LEVEL_CAP else pairs[: LEVEL_CAP - 1]
-    return tuple(level for level, _ in kept)
-
-
-def _infer_column(name: str, cells: pa.ChunkedArray) -> Column | IgnoredColumn:
-    cells = _decoded(cells)
-    kind = cells.type
-    if cells.null_count == len(cells):
-        return IgnoredColumn(name=name, reason="every cell is missing")
-    if pa.types.is_boolean(kind):
-        return Column(name=name, kind="boolean")
-    if is_datetime(kind):
-        return _datetime(name)
-    if is_number(kind):
-        return _number(name, pc.cast(cells, pa.float64(), safe=False), cells)
-    if is_text(kind):
-        return _infer_text(name, as_text(cells))
-    return IgnoredColumn(name=name, reason=f"cells of type {kind} are not read")
-
-
-def _infer_text(name: str, text: pa.ChunkedArray) -> Column | IgnoredColumn:
-    if text.null_count == len(text):
-        return IgnoredColumn(name=name, reason="every cell is missing")
-    numbers = numbers_or_none(text)
-    if numbers is not None:
-        return _number(name, numbers, text)
-    counts = text.drop_null().value_counts()
-    values = counts.field("values")
-    words = set(pc.unique(pc.utf8_lower(values)).to_pylist()) if len(values) <= 8 else set()
-    if words and words <= {"true", "false", "t", "f", "yes", "no", "y", "n"}:
-        return Column(name=name, kind="boolean")
-    if seconds_or_none(text) is not None:
-        return _datetime(name)
-    return _category(name, counts)
-
-
-def _number(name: str, numbers: pa.ChunkedArray, cells: pa.ChunkedArray) -> Column | IgnoredColumn:
-    if pc.all(pc.is_nan(numbers)).as_py():
-        return IgnoredColumn(name=name, reason="every cell is missing")
-    if _is_identifier(name, numbers, cells):
-        return IgnoredColumn(
-            name=name, reason="an identifier (whole numbers, all different, counting up or named as one)"
-        )
-    return Column(name=name, kind="numeric")
-
-
-def _is_identifier(name: str, numbers: pa.ChunkedArray, cells: pa.ChunkedArray) -> bool:
-    """Whole numbers, all different and none missing, that count up by one or whose name says identifier.
-
-    `cells` are the numbers as they came: those of 64 bits may be different where their float64 is not.
-    """
-    if numbers.null_count or len(numbers) < 2:
-        return False
-    whole = pc.all(pc.equal(numbers, pc.floor(numbers))).as_py()
-    if not whole or max(len(pc.unique(numbers)), len(pc.unique(cells))) < len(numbers):
-        return False
-    span = pc.subtract(pc.max(numbers), pc.min(numbers)).as_py() + 1
-    counting = span == len(numbers) and len(numbers) >= 20
-    return counting or IDENTIFIER_NAME.search(name) is not None
-
-
-def _datetime(name: str) -> IgnoredColumn:
-    return IgnoredColumn(
-        name=name,
-        reason="a date or time: every later row would look new. Derive columns such as the hour, "
-        "or name it in --schema with kind 'datetime'",
-    )
-
-
-def _category(name: str, counts: pa.StructArray) -> Column | IgnoredColumn:
-    if len(counts) <= LEVEL_CAP:
-        return Column(name=name, kind="categorical")
-    sizes = sorted(counts.field("counts").to_pylist(), reverse=True)
-    covered = sum(sizes[: LEVEL_CAP - 1]) / sum(sizes)
-    if covered < MIN_COVERAGE:
-        return IgnoredColumn(
-            name=name,
-            reason=f"free text ({len(sizes):,} different values; the {LEVEL_CAP - 1} most frequent cover "
-            f"{covered:.0%} of the cells, {MIN_COVERAGE:.0%} are needed)",
-        )
-    return Column(name=name, kind="categorical")
-
-
-def _decoded(cells: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(cells.type) and not pa.types.is_nested(cells.type.value_type):
-        cells = pc.cast(cells, cells.type.value_type)
-    return pc.cast(cells, pa.string()) if pa.types.is_null(cells.type) else cells
+    usual = {"date or time", "identifier", "label"}
+    counted: list[str] = []
+    for name, rule in lost:
+        if rule.harmless or (not name.strip() and rule.column == "missing cells"):
+            continue
+        if rule.column in usual:
+            usual.remove(rule.column)
+            continue
+        counted.append(name)
+    if len(counted) <= MAX_LOST_SHARE * (len(counted) + kept):
+        return []
+    return [
+        f"{len(counted)} of {len(counted) + kept} columns are left out: {list_names(counted)} (the warnings say why); "
+        "--include COLUMN scores one, --exclude COLUMN says that it is meant"
+    ]

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from elbound.data.cells import AS_THEY_ARE
 from elbound.data.celltext import as_text
-from elbound.data.schema import TableSchema
+from elbound.data.schema import Column, TableSchema
 
 
 class PlainRows:
@@ -23,7 +23,7 @@ class PlainRows:
         self.named_alone = schema.id_column is None and schema.group_by is None
         pick = itemgetter(*schema.names)
         self.pick = pick if self.width > 1 else lambda row: (pick(row),)
-        self.levels = {i: _levels(column.levels) for i, column in enumerate(schema.columns) if column.levels}
+        self.levels = {i: _levels(column) for i, column in enumerate(schema.columns) if column.levels}
         kinds = [(i, column.kind) for i, column in enumerate(schema.columns) if column.kind in AS_THEY_ARE]
         self.only = AS_THEY_ARE[kinds[0][1]] if len({kind for _, kind in kinds}) == 1 and not self.levels else None
         self.allowed = [(i, AS_THEY_ARE[kind]) for i, kind in kinds]
@@ -64,9 +64,10 @@ class _NotPlain(Exception):
     """The row needs the general way."""
 
 
-def _levels(levels: Sequence[str]) -> dict[object, float]:
+def _levels(column: Column) -> dict[object, float]:
     """The number of each level that is read as it is written, the first of equal ones; a missing cell is NaN."""
-    as_read = as_text(pa.chunked_array([pa.array(levels, pa.string())])).to_pylist()
+    levels = column.levels
+    as_read = as_text(pa.chunked_array([pa.array(levels, pa.string())]), keep=column.kept_words).to_pylist()
     numbers: dict[object, float] = {None: math.nan}
     for i, (level, text) in enumerate(zip(levels, as_read, strict=True)):
         if level == text:

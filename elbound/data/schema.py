@@ -9,10 +9,21 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from elbound.data.numberformat import NumberFormat
 from elbound.errors import SchemaError
 
 ColumnKind = Literal["numeric", "boolean", "categorical", "datetime"]
@@ -31,12 +42,30 @@ class Column(_Frozen):
 
     `levels` are the known values of a categorical column, most frequent first; every other value is the
     level `other`, numbered `len(levels)`. `nullable` says that training saw missing cells in it.
+    `number` is how the text of a numeric column is written, None for plain numbers. `kept_words` are words such as NA
+    that are values of a categorical column and not missing cells. Both are written only where they are given.
     """
 
     name: str
     kind: ColumnKind
     levels: tuple[str, ...] = ()
     nullable: bool = False
+    number: NumberFormat | None = None
+    kept_words: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _of_their_kind(self) -> "Column":
+        if self.number is not None and self.kind != "numeric":
+            raise ValueError(f"column {self.name!r}: number is for numeric columns. Got kind {self.kind!r} instead")
+        if self.kept_words and self.kind != "categorical":
+            raise ValueError(
+                f"column {self.name!r}: kept_words is for categorical columns. Got kind {self.kind!r} instead"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {k: v for k, v in handler(self).items() if k not in ("number", "kept_words") or v}
 
 
 class IgnoredColumn(_Frozen):

@@ -182,7 +182,7 @@ def _item_names(identifiers: Sequence[object], places: np.ndarray | None) -> lis
 def _fit_column(column: Column, cells: pa.ChunkedArray) -> Column:
     levels = column.levels
     if column.kind == "categorical" and not levels:
-        levels = frequent_levels(cells)
+        levels = frequent_levels(cells, column.kept_words)
     column = column.model_copy(update={"levels": levels})
     gaps = bool(np.isnan(read_column(column, cells).values).any())
     return column.model_copy(update={"nullable": column.nullable or gaps})
