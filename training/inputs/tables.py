@@ -15,7 +15,8 @@ def read_rows(config: DataConfig) -> Source:
     """The table at `config.path`. Raises DataError, SchemaError, ConfigError."""
     if config.image_size is not None:
         raise ConfigError("--image-size is for images; the data are a table", where="data.image_size")
-    table = read_table(config.path)
+    read = read_table(config.path)
+    table = read.table
     groups = None
     exclude = config.exclude
     if config.split_by is not None:
@@ -24,12 +25,14 @@ def read_rows(config: DataConfig) -> Source:
     if config.schema_file is None:
         inferred = infer_schema(table, exclude=exclude, id_column=config.id)
         grouped = inferred.schema.model_copy(update={"group_by": config.group_by})
-        return Source(table, grouped, groups, _labels(table, grouped), inferred.warnings)
+        return Source(
+            table, grouped, groups, _labels(table, grouped), [*read.warnings, *inferred.warnings], read.doubts
+        )
     schema = read_schema(config.schema_file)
     if not isinstance(schema, TableSchema):
         raise SchemaError(f"{config.schema_file} describes images; the data are a table", where="data.schema_file")
     completed = _completed(schema, table, exclude, config)
-    return Source(table, completed, groups, _labels(table, completed))
+    return Source(table, completed, groups, _labels(table, completed), read.warnings, read.doubts)
 
 
 def _labels(table: pa.Table, schema: TableSchema) -> list[str | None] | None:
