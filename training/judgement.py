@@ -61,7 +61,10 @@ def read_anomalies(path: Path, source: Source) -> pa.Table | Tensor:
             warn(f"--anomalous: {sentence}")
         return decoded.x
     assert isinstance(source.items, pa.Table)
-    table = read_table(path)
+    read = read_table(path)
+    table = read.table
+    for warning in (*read.warnings, *read.doubts):
+        warn(f"--anomalous: {warning}")
     try:
         items = TablePreprocessor.fit(source.schema, source.items).to_tensor(table)
     except SchemaError as error:

@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from elbound.data.csvtext import MAX_HEADER_BYTES, CsvText, RaggedRows, csv_header, csv_options
+from elbound.data.csvhead import MAX_HEADER_BYTES, csv_head
+from elbound.data.csvtext import CsvText, RaggedRows, csv_options
 from elbound.data.formats import NO_LIMITS, TableLimits
+from elbound.data.kinds import START_BYTES, as_utf8, not_utf8
 from elbound.data.pieces import Cutter, TablePiece, Wanted
 from elbound.data.readers import BROKEN_FILE
-from elbound.data.schema import doubled_names, list_names
-from elbound.errors import DataError, DecodeError, SchemaError
+from elbound.errors import DataError, DecodeError
 
 BLOCK_BYTES = 1 << 20
 """Arrow reads 32 of them ahead, and no row that is longer than one."""
@@ -49,6 +50,8 @@ class WholeLines:
             return again
         text = self._next_lines(size)
         if self._first is None:
+            while len(text) < size and (more := self._next_lines(size - len(text))):
+                text += more
             self._first = text
         return text
 
@@ -88,7 +91,7 @@ class WholeLines:
         except UnicodeDecodeError as error:
             good = block[: max(0, error.start - pending)]
             line = self._line + 1 + _lines(self._held + good)
-            self.break_off(f"line {line:,} is not UTF-8 text")
+            self.break_off(not_utf8(line))
             return good
         self._more = bool(block)
         return block
@@ -109,7 +112,7 @@ class CountedRaggedRows(RaggedRows):
         self._next = self._run = 0
 
     def __call__(self, row: pyarrow.csv.InvalidRow) -> str:
-        place = row.number - 2
+        place = row.number - 1
         self._run = self._run + 1 if place == self._next else 1
         self._next = place + 1
         if self._run == MAX_RAGGED_ROWS and self.too_many is None:
@@ -137,21 +140,20 @@ def csv_pieces(
     after the rows before it, with the line that `line_of` their place is. A piece of more than `piece_bytes` ends
     before `rows`. Raises DecodeError, SchemaError, LimitExceeded.
     """
-    lines = WholeLines(source)
+    buffered = cast("io.BufferedReader", source)
+    lines = WholeLines(as_utf8(source, _first_bytes(buffered)) or source)
     start = lines.read(MAX_HEADER_BYTES)
     if lines.error is not None and not start:
         raise lines.error
-    header, delimiter = csv_header(start[:MAX_HEADER_BYTES])
-    limits.check(columns=len(header))
-    doubled = doubled_names(header)
-    if doubled:
-        raise SchemaError(f"columns appear twice in the header: {list_names(doubled)}", where=doubled[0])
-    head = pa.table({name: pa.array([], pa.string()) for name in header})
-    check(head)
-    text = CsvText(cast("BinaryIO", lines), last_row=delimiter * len(header), is_text=True)
+    head = csv_head(start[:MAX_HEADER_BYTES])
+    limits.check(columns=len(head.cells))
+    head.check()
+    empty = pa.table({name: pa.array([], pa.string()) for name in head.names})
+    check(empty)
+    text = CsvText(cast("BinaryIO", lines), head, is_text=True)
     ragged = CountedRaggedRows(lines)
-    cutter = Cutter(head, rows, wanted, ragged.bad, piece_bytes=piece_bytes)
-    options = csv_options(header, delimiter, ragged, block_bytes=BLOCK_BYTES)
+    cutter = Cutter(empty, rows, wanted, ragged.bad, piece_bytes=piece_bytes)
+    options = csv_options(head, ragged, block_bytes=BLOCK_BYTES)
     try:
         for batch in pyarrow.csv.open_csv(text, *options):
             if ragged.too_many is not None:
@@ -173,6 +175,14 @@ def csv_pieces(
     yield from cutter.rest(end if ragged.too_many is None else ragged.too_many)
     if lines.error is not None:
         raise lines.error
+
+
+def _first_bytes(source: io.BufferedReader) -> bytes:
+    """What says of which encoding a text is; nothing where it cannot be read, which its reader finds out."""
+    try:
+        return source.peek(START_BYTES)[:START_BYTES]
+    except (*BROKEN_FILE, DataError):
+        return b""
 
 
 def _line(line_of: Callable[[int], int | None], place: int) -> str:

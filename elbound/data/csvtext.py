@@ -1,46 +1,21 @@
-"""CSV before it is parsed: its header, its delimiter, its text as a stream, and how Arrow is to read it."""
+"""The text of a CSV below its header as a stream, and how Arrow is to read it."""
 
 import codecs
-import csv
-import io
-import re
 from collections import deque
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
 
-from elbound.errors import DecodeError, ItemError, LimitExceeded
+from elbound.data.csvhead import CsvHead
+from elbound.data.kinds import not_utf8
+from elbound.errors import DecodeError, ItemError
 
-DELIMITERS = ",;\t|"
-MAX_HEADER_BYTES = 1 << 20
-BEFORE_HEADER = re.compile(rb"(?:\xef\xbb\xbf|[\r\n])*")
-"""Byte order marks and empty lines, of which Arrow itself passes over one mark."""
 CSV_BLOCK_BYTES = 4 << 20
 
 
-def csv_header(start: bytes) -> tuple[list[str], str]:
-    """Names of the columns and the delimiter, from the first `MAX_HEADER_BYTES`. Raises DecodeError, LimitExceeded."""
-    whole = len(start) < MAX_HEADER_BYTES
-    try:
-        text = start.decode("utf-8", errors="strict" if whole else "ignore").lstrip("\ufeff\r\n")
-    except UnicodeDecodeError as error:
-        raise DecodeError(f"the CSV is not UTF-8 text: byte {error.start} cannot be read") from error
-    if not text.strip():
-        raise DecodeError("the CSV is empty; a header row with the column names comes first")
-    first_line = re.split(r"[\r\n]", re.sub(r'"[^"]*"', "", text), maxsplit=1)
-    if len(first_line) == 1 and not whole:
-        raise LimitExceeded(f"the CSV's header is longer than {MAX_HEADER_BYTES:,} bytes", where="header")
-    delimiter = max(DELIMITERS, key=first_line[0].count)
-    try:
-        header = next(row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row)
-    except csv.Error as error:
-        raise DecodeError(f"the CSV's header cannot be read: {error}") from error
-    return header, delimiter
-
-
 class CsvText:
-    """CSV from its header on, with one more row at its end.
+    """The rows of a CSV below `head`, with one more at their end.
 
     `last_row` has a cell too many, so that it comes back as ragged; where it does not, a quote was left open.
     `is_text` says that `source` has looked for bytes that are no text already.
@@ -48,17 +23,15 @@ class CsvText:
 
     closed = False
 
-    def __init__(self, source: BinaryIO, *, last_row: str, is_text: bool = False) -> None:
-        self.last_row = last_row
+    def __init__(self, source: BinaryIO, head: CsvHead, *, is_text: bool = False) -> None:
+        self.last_row = head.delimiter * len(head.cells)
         self._source = source
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._ahead: deque[bytes] = deque()
         self._ended = False
         self._has_end = True
         self._is_text = is_text
-        source.seek(0)
-        start = source.read(MAX_HEADER_BYTES)
-        source.seek(BEFORE_HEADER.match(start).end())  # type: ignore[union-attr]
+        source.seek(head.body)
 
     def readable(self) -> bool:
         return True
@@ -68,13 +41,13 @@ class CsvText:
         while not self._ended and len(self._ahead) < 2:
             block = self._source.read(size)
             if not self._is_text:
-                self._utf8.decode(block, final=not block)  # Arrow itself looks at good rows only
+                self._check(block)
             self._ended = not block
             if block:
                 self._ahead.append(block)
-        if not self._ahead:
+        if not self._ahead and not self._has_end:
             return b""
-        found = self._ahead.popleft()
+        found = self._ahead.popleft() if self._ahead else b""
         if self._ended and not self._ahead and self._has_end:
             found += self._end(found)
             self._has_end = False
@@ -85,8 +58,20 @@ class CsvText:
     def close(self) -> None:
         self.closed = True
 
+    def _check(self, block: bytes) -> None:
+        """Raise DecodeError where the text is not UTF-8: Arrow itself looks at good rows only."""
+        pending = len(self._utf8.getstate()[0])
+        try:
+            if pending or not block.isascii():
+                self._utf8.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            end = self._source.tell() - len(block) + max(0, error.start - pending)
+            self._source.seek(0)
+            line = 1 + self._source.read(end).count(b"\n")
+            raise DecodeError(f"not readable as CSV: {not_utf8(line)}") from error
+
     def _end(self, before: bytes) -> bytes:
-        return (b"" if before.endswith((b"\r", b"\n")) else b"\n") + self.last_row.encode()
+        return (b"" if not before or before.endswith((b"\r", b"\n")) else b"\n") + self.last_row.encode()
 
 
 class RaggedRows:
@@ -98,25 +83,31 @@ class RaggedRows:
 
     def __call__(self, row: pyarrow.csv.InvalidRow) -> str:
         self.last = row.text
-        place = row.number - 2  # the header is row 1
+        place = row.number - 1
         message = f"has {row.actual_columns:,} cells, the header has {row.expected_columns:,}"
         self.bad[place] = ItemError(message, code="row_ragged", where=f"row {place}")
         return "skip"
 
 
 def csv_options(
-    header: list[str], delimiter: str, ragged: RaggedRows, *, block_bytes: int = CSV_BLOCK_BYTES
+    head: CsvHead, ragged: RaggedRows, *, block_bytes: int = CSV_BLOCK_BYTES, nameless: bool = False
 ) -> tuple[pyarrow.csv.ReadOptions, pyarrow.csv.ParseOptions, pyarrow.csv.ConvertOptions]:
-    """How Arrow reads our CSV: every cell as text, an empty one as missing, `ragged` rows set aside."""
+    """How Arrow reads the rows below `head`: every cell as text, an empty one as missing, `ragged` rows set aside.
+
+    Columns without a name are read only where they are asked for (`nameless`).
+    """
     return (
-        pyarrow.csv.ReadOptions(use_threads=False, block_size=block_bytes),
+        pyarrow.csv.ReadOptions(use_threads=False, block_size=block_bytes, column_names=head.columns),
         pyarrow.csv.ParseOptions(
-            delimiter=delimiter,
+            delimiter=head.delimiter,
             newlines_in_values=True,
-            ignore_empty_lines=len(header) > 1,
+            ignore_empty_lines=len(head.cells) > 1,
             invalid_row_handler=ragged,
         ),
         pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True, null_values=[""]
+            column_types=dict.fromkeys(head.columns, pa.string()),
+            include_columns=None if nameless or not head.nameless else head.names,
+            strings_can_be_null=True,
+            null_values=[""],
         ),
     )

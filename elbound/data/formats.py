@@ -5,6 +5,7 @@ cannot be read at all is set aside in `bad`, by its place among the rows.
 """
 
 import codecs
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,14 +19,16 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from elbound.data.celltext import list_to_arrow
-from elbound.data.csvtext import MAX_HEADER_BYTES, CsvText, RaggedRows, csv_header, csv_options
+from elbound.data.csvhead import MAX_HEADER_BYTES, CsvHead, csv_head, trimmed
+from elbound.data.csvtext import CsvText, RaggedRows, csv_options
 from elbound.data.encodings import is_compact, write_out, written_bytes
 from elbound.data.items import TensorItems
 from elbound.data.jsonbounds import MAX_PARSED_DEPTH, MOST_BYTES, HeldRows, check_depth, check_size
+from elbound.data.kinds import START_BYTES, as_utf8
 from elbound.data.longcells import long_cell
-from elbound.data.schema import doubled_names, list_names
+from elbound.data.schema import TableSchema
 from elbound.data.table import Rows, TablePreprocessor
-from elbound.errors import DecodeError, ItemError, LimitExceeded, SchemaError
+from elbound.errors import DecodeError, ItemError, LimitExceeded
 
 DICTIONARY_BYTES = 1 << 30
 """Text in row groups of Parquet up to this size is read as dictionaries, which Arrow ends at 2 GiB."""
@@ -58,13 +61,16 @@ NO_LIMITS = TableLimits()
 class RawTable:
     """Rows as they came: a table of raw cells or a list of JSON rows, and the unreadable ones by place.
 
-    `start` is the place of the first row in its file, by which rows without an identifier are called.
+    `start` is the place of the first row in its file, by which rows without an identifier are called. `notes` say what
+    else stood in the file and was passed over, `delimiter` what stands between the cells of a CSV.
     """
 
     table: pa.Table | None = None
     rows: Rows = ()
     bad: dict[int, ItemError] = field(default_factory=dict)
     start: int = 0
+    notes: tuple[str, ...] = ()
+    delimiter: str | None = None
 
     @property
     def n(self) -> int:
@@ -81,7 +87,7 @@ class RawTable:
         if table is None:
             items = preprocessor.rows_to_tensor(self.rows, places=places)
         else:
-            items = preprocessor.to_tensor(table, places=places)
+            items = preprocessor.to_tensor(_named_as(table, preprocessor.schema), places=places)
         return items.among(positions, self.bad, start=self.start) if self.bad else items
 
     def to_table(self) -> pa.Table:
@@ -97,26 +103,57 @@ class RawTable:
         return pa.table({name: list_to_arrow([row.get(name) for row in objects]) for name in names})
 
 
+def _named_as(table: pa.Table, schema: TableSchema) -> pa.Table:
+    """The table with its names as the schema has them: with the spaces that a model from elsewhere has around some.
+
+    A column without a name that the schema does not know, as pandas writes the row number, is dropped.
+    """
+    names = table.column_names
+    known = {*schema.names, *(column.name for column in schema.ignored), schema.id_column, schema.group_by}
+    if "" in names and "" not in known:
+        table = table.drop_columns([""])
+    untrimmed = {trimmed(name): name for name in known if name and name not in names and trimmed(name) != name}
+    if untrimmed:
+        table = table.rename_columns([untrimmed.get(name, name) for name in table.column_names])
+    return table
+
+
 def parse_csv(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
     """Comma, semicolon, tab or bar separated text with a header row. Raises DecodeError, LimitExceeded."""
-    header, delimiter = csv_header(source.read(MAX_HEADER_BYTES))
-    limits.check(columns=len(header))
-    doubled = doubled_names(header)
-    if doubled:
-        raise SchemaError(f"columns appear twice in the header: {list_names(doubled)}", where=doubled[0])
-    text = CsvText(source, last_row=delimiter * len(header))
+    text_of_marks = as_utf8(source, source.read(START_BYTES))
+    source.seek(0)
+    source = source if text_of_marks is None else io.BytesIO(text_of_marks.read())
+    head = csv_head(source.read(MAX_HEADER_BYTES))
+    limits.check(columns=len(head.cells))
+    head.check()
+    text = CsvText(source, head)
     ragged = RaggedRows()
     bad = ragged.bad
     try:
-        table = pyarrow.csv.read_csv(text, *csv_options(header, delimiter, ragged))
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+        table = pyarrow.csv.read_csv(text, *csv_options(head, ragged, nameless=True))
+    except pa.ArrowException as error:
         raise DecodeError(f"not readable as CSV: {error}") from error
     end = table.num_rows + len(bad) - 1
     if end not in bad or ragged.last != text.last_row:
         raise DecodeError(f"not readable as CSV: a quote is opened in row {end:,} and never closed")
     del bad[end]
     limits.check(rows=table.num_rows + len(bad), size=table.nbytes)
-    return RawTable(table=table, bad=bad)
+    return RawTable(table=table.select(head.names), bad=bad, notes=_notes(head, table), delimiter=head.delimiter)
+
+
+def _notes(head: CsvHead, table: pa.Table) -> tuple[str, ...]:
+    """What was passed over of a CSV, in words: lines above the header, columns without a name."""
+    notes = [f"line {line:,} ({text!r}) stands above the header and is passed over" for line, text in head.above]
+    for place in head.nameless:
+        filled = len(table) - table.column(head.columns[place]).null_count
+        if filled:
+            notes.append(
+                f"column {place + 1:,} has no name and is left out, with its {filled:,} values; name it to train on it"
+            )
+    empty = sum(table.column(head.columns[place]).null_count == len(table) for place in head.nameless)
+    if empty:
+        notes.append(f"{empty:,} column{'s' * (empty > 1)} without a name and without values left out")
+    return tuple(notes)
 
 
 def parse_parquet(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:

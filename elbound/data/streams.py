@@ -8,6 +8,7 @@ import io
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -20,16 +21,17 @@ from elbound.data.csvstream import csv_pieces
 from elbound.data.encodings import written_bytes
 from elbound.data.formats import NO_LIMITS, RawTable, TableLimits, decoding, json_row, plain_table, text_columns
 from elbound.data.jsonbounds import HeldRows
+from elbound.data.partitions import Partitions, with_partitions
 from elbound.data.pieces import Cutter, TablePiece, Wanted
 from elbound.data.readers import (
     BROKEN_FILE,
-    TABLE_SUFFIXES,
     WITHOUT_HEADER,
+    check_suffix,
     csv_line,
     open_bytes,
-    table_suffix,
+    packed_suffix,
 )
-from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, UnsupportedMedia
+from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, SchemaError
 
 INDEXED = (".parquet", ".arrow", ".ipc", ".feather")
 """Suffixes of files that may have their index at the end."""
@@ -39,16 +41,33 @@ PARQUET_BUFFER_BYTES = 1 << 20
 Check = Callable[[pa.Table], None]
 
 
-def table_pieces(path: Path, *, rows: int, wanted: Wanted, check: Check) -> Iterator[TablePiece]:
-    """The rows of a table file, `rows` at a time; those of a piece that is not `wanted` are passed over.
+def table_pieces(
+    path: Path, *, rows: int, wanted: Wanted, check: Check, partitions: Partitions | None = None
+) -> Iterator[TablePiece]:
+    """The rows of a table file, `rows` at a time, with the columns of its folder (`partitions`).
+
+    Those of a piece that is not `wanted` are passed over.
 
     `check` is given an empty table of the file's columns before any row, where the format has a header. A file
     that breaks off gives the rows before the break and raises DecodeError; a row group of Parquet that cannot be
     read costs the pieces it lies in. Raises UnsupportedMedia, SchemaError. Messages do not name the file.
     """
-    suffix = table_suffix(path)
-    if suffix is None:
-        raise UnsupportedMedia(f"{path} is none of {', '.join(TABLE_SUFFIXES)} (.gz may follow)", where=str(path))
+    given = partitions or {}
+
+    def check_whole(head: pa.Table) -> None:
+        check(with_partitions(RawTable(table=head), given).table)
+
+    for piece in _file_pieces(path, rows=rows, wanted=wanted, check=check_whole):
+        try:
+            raw = None if piece.raw is None else with_partitions(piece.raw, given)
+        except SchemaError as error:
+            yield replace(piece, raw=None, error=error)
+        else:
+            yield replace(piece, raw=raw)
+
+
+def _file_pieces(path: Path, *, rows: int, wanted: Wanted, check: Check) -> Iterator[TablePiece]:
+    suffix = check_suffix(path)
     try:
         with _seekable(path) if suffix in INDEXED else open_bytes(path) as source:
             if suffix == ".parquet":
@@ -272,9 +291,9 @@ def _json_piece(start: int, lines: list[tuple[int, bytes]], is_wanted: bool, lim
 
 
 def _seekable(path: Path) -> BinaryIO:
-    """The bytes of a file whose index is at its end; a gzip is unpacked onto the disk first."""
+    """The bytes of a file whose index is at its end; a packed one is unpacked onto the disk first."""
     source = open_bytes(path)
-    if not path.name.lower().endswith(".gz"):
+    if not packed_suffix(path):
         return source
     unpacked = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
     with source:

@@ -3,26 +3,32 @@
 import glob
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from elbound.data.imagefiles import ImageFiles, image_files
-from elbound.data.readers import table_files, table_suffix
+from elbound.data.partitions import Partitions, partitions_of
+from elbound.data.readers import packed_suffix, passed_over_tables, table_files, table_suffix
 from elbound.data.schema import ImageSchema
 from elbound.data.streams import parquet_rows
 from elbound.errors import ConfigError, DataError
 from elbound.scorer import Scorer
+from training.console import warn
 
 PATTERN_CHARACTERS = "*?["
 
 
 @dataclass(frozen=True)
 class Input:
-    """A table file, or the images of a file, a folder or a zip; `failure` says why it cannot be opened."""
+    """A table file, or the images of a file, a folder or a zip; `failure` says why it cannot be opened.
+
+    `partitions` are the columns in the names of the folders above a table.
+    """
 
     file: Path
     images: ImageFiles | None = None
     failure: DataError | None = None
+    partitions: Partitions = field(default_factory=dict)
 
     def facts(self) -> dict[str, object]:
         """Path, size in bytes and time of the last change in ns: of a folder of images, of all of them."""
@@ -54,7 +60,7 @@ class Input:
             return 1
         if self.images is not None:
             return len(self.images.names)
-        if table_suffix(self.file) != ".parquet" or self.file.suffix.lower() == ".gz":
+        if table_suffix(self.file) != ".parquet" or packed_suffix(self.file):
             return None
         try:
             return parquet_rows(self.file)
@@ -71,7 +77,12 @@ def _inputs_at(scorer: Scorer, path: Path) -> list[Input]:
     try:
         if isinstance(scorer.schema, ImageSchema):
             return [Input(path, image_files(path))]
-        return [Input(file) for file in table_files(path)]
+        schema = scorer.schema
+        known = {*schema.names, *(column.name for column in schema.ignored), schema.id_column, schema.group_by}
+        files = table_files(path)
+        for note in passed_over_tables(path, files):
+            warn(note)
+        return [Input(file, partitions=partitions_of(file, known)) for file in files]
     except DataError as error:
         return [Input(path, failure=error)]
 

@@ -12,9 +12,9 @@ from elbound.calibration.calibration import ScoredItems
 from elbound.data.formats import RawTable
 from elbound.data.imagefiles import ImageFiles
 from elbound.data.items import TensorItems
-from elbound.data.readers import table_suffix
+from elbound.data.readers import check_suffix
 from elbound.data.streams import table_pieces
-from elbound.errors import DataError, DecodeError, ItemError, SchemaError
+from elbound.errors import DataError, DecodeError, ItemError, SchemaError, UnsupportedMedia
 from elbound.scorer import Scorer
 from training.bulk.inputs import Input, find_inputs
 from training.console import warn
@@ -61,7 +61,7 @@ def input_pieces(
         found = (
             _image_pieces(scorer, one.images, piece_items, wanted)
             if one.images is not None
-            else _table_pieces(scorer, one.file, piece_items, wanted)
+            else _table_pieces(scorer, one, piece_items, wanted)
         )
         for piece in found:
             yield piece
@@ -111,14 +111,18 @@ def _failed(scorer: Scorer, file: Path, error: DataError, number: int, start: in
     return Piece(str(file), number, start, 1, items, failure)
 
 
-def _table_pieces(scorer: Scorer, file: Path, rows: int, wanted: Callable[[int], bool]) -> Iterator[Piece]:
-    if table_suffix(file) is None:
-        raise SchemaError(f"{scorer.name} scores rows of a table. {file} is none of the table formats", where=str(file))
+def _table_pieces(scorer: Scorer, one: Input, rows: int, wanted: Callable[[int], bool]) -> Iterator[Piece]:
+    file = one.file
+    try:
+        check_suffix(file)
+    except UnsupportedMedia as unread:
+        raise SchemaError(f"{scorer.name} scores rows of a table. {unread.message}", where=str(file)) from unread
 
     def check(head: pa.Table) -> None:
         scorer.to_tensor(RawTable(table=head))
 
-    for number, found in enumerate(table_pieces(file, rows=rows, wanted=wanted, check=check)):
+    pieces = table_pieces(file, rows=rows, wanted=wanted, check=check, partitions=one.partitions)
+    for number, found in enumerate(pieces):
         error = found.error
         if error is None:
             try:

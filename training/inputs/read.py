@@ -1,12 +1,15 @@
 """What a path holds, as the items that `fit_detector` takes: a table or decoded images."""
 
+import zipfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from elbound.data.folders import is_hidden
 from elbound.data.imagefiles import PassedOver, hidden_part, is_image_name, listed
 from elbound.data.readers import table_suffix
-from elbound.errors import DataError
+from elbound.data.schema import list_names
+from elbound.errors import DataError, UnsupportedMedia
 from training.config import DataConfig
 from training.inputs.images import read_images
 from training.inputs.source import Source
@@ -18,7 +21,10 @@ def holds_images(path: Path) -> bool:
     if not path.exists():
         raise DataError(f"{path} does not exist", where=str(path))
     if path.is_file():
-        return path.suffix.lower() == ".zip" or is_image_name(path.name)
+        if path.suffix.lower() == ".zip":
+            _refuse_zipped_tables(path)
+            return True
+        return is_image_name(path.name)
     images, tables, others = _contents(path)
     if not images and not tables:
         passed_over = PassedOver(dict(Counter(Path(name).suffix.lower() for name in others).most_common()))
@@ -28,6 +34,22 @@ def holds_images(path: Path) -> bool:
             where=str(path),
         )
     return len(images) > len(tables)
+
+
+def _refuse_zipped_tables(path: Path) -> None:
+    """Raise UnsupportedMedia where a zip holds tables and no images; a broken one fails where it is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not any(map(is_hidden, Path(name).parts))]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return
+    tables = [name for name in names if table_suffix(Path(name)) is not None]
+    if tables and not any(map(is_image_name, names)):
+        raise UnsupportedMedia(
+            f"{path} is a zip of tables ({list_names(tables)}), which is not read: unpack it and name the file, or "
+            "the folder of files",
+            where=str(path),
+        )
 
 
 def read_source(config: DataConfig, *, mode: str = "auto") -> Source:

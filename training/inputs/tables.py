@@ -1,13 +1,10 @@
 """A table to train on: its rows, the schema that they have or are given, and their groups."""
 
-from pathlib import Path
-
 import pyarrow as pa
 
-from elbound.data.csvtext import MAX_HEADER_BYTES, csv_header
 from elbound.data.groups import cell_groups
 from elbound.data.infer import infer_schema
-from elbound.data.readers import open_bytes, read_table, table_files, table_suffix
+from elbound.data.readers import read_table
 from elbound.data.schema import IgnoredColumn, TableSchema, list_names, read_schema
 from elbound.errors import ConfigError, SchemaError
 from training.config import DataConfig
@@ -18,7 +15,8 @@ def read_rows(config: DataConfig) -> Source:
     """The table at `config.path`. Raises DataError, SchemaError, ConfigError."""
     if config.image_size is not None:
         raise ConfigError("--image-size is for images; the data are a table", where="data.image_size")
-    table = read_table(config.path)
+    read = read_table(config.path)
+    table = read.table
     groups = None
     exclude = config.exclude
     if config.split_by is not None:
@@ -26,10 +24,17 @@ def read_rows(config: DataConfig) -> Source:
         exclude = (*exclude, *(() if config.split_by in exclude else (config.split_by,)))
     if config.schema_file is None:
         inferred = infer_schema(
-            table, exclude=exclude, include=config.include, id_column=config.id, delimiter=_delimiter(config.path)
+            table, exclude=exclude, include=config.include, id_column=config.id, delimiter=read.delimiter
         )
         grouped = inferred.schema.model_copy(update={"group_by": config.group_by})
-        return Source(inferred.table, grouped, groups, _labels(table, grouped), inferred.warnings, inferred.doubts)
+        return Source(
+            inferred.table,
+            grouped,
+            groups,
+            _labels(table, grouped),
+            warnings=[*read.warnings, *inferred.warnings],
+            doubts=[*read.doubts, *inferred.doubts],
+        )
     if config.include:
         raise ConfigError(
             "--include and --schema both say what is scored; name the columns in the schema file", where="data.include"
@@ -38,16 +43,7 @@ def read_rows(config: DataConfig) -> Source:
     if not isinstance(schema, TableSchema):
         raise SchemaError(f"{config.schema_file} describes images; the data are a table", where="data.schema_file")
     completed = _completed(schema, table, exclude, config)
-    return Source(table, completed, groups, _labels(table, completed))
-
-
-def _delimiter(path: Path) -> str | None:
-    """The delimiter of the first table at `path` where it is a CSV file."""
-    file = table_files(path)[0]
-    if table_suffix(file) not in (".csv", ".tsv"):
-        return None
-    with open_bytes(file) as source:
-        return csv_header(source.read(MAX_HEADER_BYTES))[1]
+    return Source(table, completed, groups, _labels(table, completed), read.warnings, read.doubts)
 
 
 def _labels(table: pa.Table, schema: TableSchema) -> list[str | None] | None:

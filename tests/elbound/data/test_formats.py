@@ -145,13 +145,13 @@ def test_a_quote_that_is_never_closed_is_an_error(text: str, row: int) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"a,b\n1,\xff\n", b"\xff\xfea\x00,\x00", b"a,b\n1,\xff,3\n", b"a,b\n" + b"1,2\n" * 300_000 + b"\xff,2\n",
+        b"a,b\n1,\xff\n", b"\xff\xfea\x00,\x00\x00", b"a,b\n1,\xff,3\n", b"a,b\n" + b"1,2\n" * 300_000 + b"\xff,2\n",
         b"a,b\n" + b"1,2\n" * 300_000 + b"\xff,2,3\n", b"a,b\n" + b"1,2\n" * 300_000 + b"1,\xc3",
     ],
     ids=["cell", "utf16", "ragged", "late", "late-ragged", "late-end"],
 )  # fmt: skip
 def test_csv_that_is_not_utf8_is_an_error(data: bytes) -> None:
-    with pytest.raises(DecodeError, match=r"not UTF-8|'utf-8' codec can't decode"):
+    with pytest.raises(DecodeError, match=r"not UTF-8|not UTF-16"):
         csv(data)
 
 
