@@ -1,4 +1,4 @@
-"""Workbooks of Excel and OpenDocument as CSV, so that one set of rules reads both; by python-calamine (extra `train`)."""
+"""Workbooks of Excel and OpenDocument as CSV, so that one set of rules reads both; by python-calamine."""
 
 import csv
 import datetime

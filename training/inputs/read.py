@@ -35,7 +35,7 @@ def holds_images(path: Path) -> bool:
 
 
 def _refuse_zipped_tables(path: Path) -> None:
-    """Raise UnsupportedMedia where a zip holds tables and no images. One that cannot be opened fails where it is read."""
+    """Raise UnsupportedMedia where a zip holds tables and no images; a broken one fails where it is read."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if not any(map(is_hidden, Path(name).parts))]
