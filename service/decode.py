@@ -90,12 +90,6 @@ def media_type_of(content_type: str) -> str:
     return found
 
 
-def _advice(media_type: str, name: str = "") -> str:
-    """What to do with a workbook, by its type or its name."""
-    is_workbook = name.lower().endswith(WORKBOOKS) or any(word in media_type for word in ("spreadsheet", "ms-excel"))
-    return ": save the workbook as CSV in UTF-8, or score it by `elbound score`" if is_workbook else ""
-
-
 async def split_request(body: bytes, content_type: str, settings: Settings) -> list[Upload]:
     """The uploads of a request: the body itself, or the files of a form. Raises DataError."""
     media_type = media_type_of(content_type)
@@ -263,6 +257,12 @@ def check_kind(scorer: Scorer, media_type: str) -> None:
         raise SchemaError(
             f"{scorer.name} scores images. Got {media_type} instead", code="wrong_kind", where="content-type"
         )
+
+
+def _advice(media_type: str, name: str = "") -> str:
+    """What to do with a workbook, by its type or its name."""
+    is_workbook = name.lower().endswith(WORKBOOKS) or any(word in media_type for word in ("spreadsheet", "ms-excel"))
+    return ": save the workbook as CSV in UTF-8, or score it by `elbound score`" if is_workbook else ""
 
 
 def check_zip(scorer: Scorer) -> None:

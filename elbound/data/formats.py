@@ -139,8 +139,7 @@ def parse_csv(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
         raise DecodeError(f"not readable as CSV: a quote is opened in row {end:,} and never closed")
     del bad[end]
     limits.check(rows=table.num_rows + len(bad), size=table.nbytes)
-    named = table.select(head.names) if head.nameless else table
-    return RawTable(table=named, bad=bad, notes=_notes(head, table))
+    return RawTable(table=table.select(head.names), bad=bad, notes=_notes(head, table))
 
 
 def _notes(head: CsvHead, table: pa.Table) -> tuple[str, ...]:
