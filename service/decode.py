@@ -26,6 +26,7 @@ from elbound.data.longcells import set_long_cells_aside
 from elbound.data.matrix import json_matrix
 from elbound.data.npy import parse_npy
 from elbound.data.schema import ImageSchema
+from elbound.data.workbooks import WORKBOOKS
 from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, SchemaError, UnsupportedMedia
 from elbound.scorer import Scorer
 from service.forms import FormFile, form_files
@@ -81,7 +82,9 @@ def media_type_of(content_type: str) -> str:
     found = ALIASES.get(found, found)
     if found not in MEDIA_TYPES:
         shown = repr(content_type[:80]) if content_type else "no Content-Type"
-        raise UnsupportedMedia(f"{shown} is not read; send one of {', '.join(MEDIA_TYPES)}", where="content-type")
+        raise UnsupportedMedia(
+            f"{shown} is not read{_advice(found)}; send one of {', '.join(MEDIA_TYPES)}", where="content-type"
+        )
     return found
 
 
@@ -118,7 +121,8 @@ def decode_upload(upload: Upload, scorer: Scorer, settings: Settings, left: Budg
     if not upload.body:
         raise DecodeError("the body is empty", code="body_empty", where=upload.name or "body")
     if upload.media_type not in MEDIA_TYPES:
-        raise UnsupportedMedia(f"files of type {upload.media_type} are not read", where=upload.name)
+        advice = _advice(upload.media_type, upload.name or "")
+        raise UnsupportedMedia(f"files of type {upload.media_type} are not read{advice}", where=upload.name)
     if upload.media_type in IMAGES:
         return _images(scorer, [upload.body], [upload.name] if upload.name else None, settings, left)
     if upload.media_type == ZIP:
@@ -198,6 +202,7 @@ def _images(
 
 
 def _zip(upload: Upload, scorer: Scorer, settings: Settings, left: Budget) -> TensorItems:
+    check_zip(scorer)
     try:
         archive = zipfile.ZipFile(io.BytesIO(upload.body))
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
@@ -252,6 +257,22 @@ def check_kind(scorer: Scorer, media_type: str) -> None:
     if isinstance(scorer.schema, ImageSchema):
         raise SchemaError(
             f"{scorer.name} scores images. Got {media_type} instead", code="wrong_kind", where="content-type"
+        )
+
+
+def _advice(media_type: str, name: str = "") -> str:
+    """What to do with a workbook, by its type or its name."""
+    is_workbook = name.lower().endswith(WORKBOOKS) or any(word in media_type for word in ("spreadsheet", "ms-excel"))
+    return ": save the workbook as CSV in UTF-8, or score it by `elbound score`" if is_workbook else ""
+
+
+def check_zip(scorer: Scorer) -> None:
+    """Raise SchemaError where a zip, which holds images, is sent to a model of rows."""
+    if scorer.table is not None:
+        raise SchemaError(
+            f"{scorer.name} scores rows of a table. A zip is read for its images alone: unpack it and send its tables",
+            code="wrong_kind",
+            where="content-type",
         )
 
 

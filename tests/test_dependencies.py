@@ -19,10 +19,10 @@ LAYERS = (
 )  # fmt: skip
 """Inside the library a module imports only from lines above its own."""
 NOT_IN_THE_LIBRARY = {"fastapi", "starlette", "uvicorn", "prometheus_client", "ray", "orjson_http"}
-TRAIN_EXTRA = {"sklearn", "matplotlib", "httpx"}
+TRAIN_EXTRA = {"sklearn", "matplotlib", "httpx", "python_calamine"}
 MAY_NEED_THE_EXTRA = {
-    "elbound/estimator.py", "elbound/evaluation.py", "training/demo.py", "training/demo_data.py",
-    "training/report/pictures.py",
+    "elbound/data/workbooks.py", "elbound/estimator.py", "elbound/evaluation.py", "training/demo.py",
+    "training/demo_data.py", "training/report/pictures.py",
 }  # fmt: skip
 
 

@@ -9,22 +9,25 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
-from elbound.data.kinds import START_BYTES, check_csv, not_utf8
+from elbound.data.kinds import not_utf8
 from elbound.data.schema import doubled_names, list_names
 from elbound.errors import DecodeError, LimitExceeded, SchemaError
 
 DELIMITERS = ",;\t|"
 MAX_HEADER_BYTES = 1 << 20
 """What is looked at to find the header; a longer one is refused."""
+EMPTY = "the CSV is empty; a header row with the column names comes first"
 MAX_ROWS_ABOVE = 25
 """Rows in front of a header that may be a title or comments."""
-ROWS_BELOW = 2
+ROWS_BELOW = 3
 BEFORE_HEADER = re.compile(rb"(?:\xef\xbb\xbf|[\r\n])*")
 """Byte order marks and empty lines."""
 SEP_LINE = re.compile(r'"?sep=(?P<delimiter>[,;\t|:^~ ])"?[ \t,;|]*(?:\r\n|\r|\n)', re.IGNORECASE)
 """Excel's first line that names the delimiter."""
 ONE_LINE = re.compile(r'(?:[^"\r\n]+|"[^"]*")*[^\r\n]*')
+DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
 AROUND_NAME = re.compile(r"^[\s\ufeff\u200b]+|[\s\ufeff\u200b]+$")
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)*|[.,]\d+)([eE][-+]?\d+)?\s*%?")
 
@@ -70,8 +73,7 @@ class CsvHead:
             )
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     """The cells of a row as they stand, the characters of the text that it takes up, and its first and last line."""
 
     cells: list[str]
@@ -89,10 +91,8 @@ def csv_head(start: bytes) -> CsvHead:
     """The header of a CSV that begins with `start`, its first `MAX_HEADER_BYTES`. Names may be doubled: see `check`.
 
     It is the first line with anything in it, below `sep=` where that is given. Comments and titles above a header
-    are passed over where it is sure which row that is (`_is_header`). Raises UnsupportedMedia, DecodeError,
-    LimitExceeded.
+    are passed over where it is sure which row that is (`_is_header`). Raises DecodeError, LimitExceeded.
     """
-    check_csv(start[:START_BYTES])
     whole = len(start) < MAX_HEADER_BYTES
     skipped = BEFORE_HEADER.match(start).end()  # type: ignore[union-attr]
     line = 1 + _line_ends(start[:skipped])
@@ -101,13 +101,10 @@ def csv_head(start: bytes) -> CsvHead:
     except UnicodeDecodeError as error:
         raise DecodeError(f"not readable as CSV: {not_utf8(line + _line_ends(error.object[: error.start]))}") from error
     if not text.strip():
-        raise DecodeError("the CSV is empty; a header row with the column names comes first")
+        raise DecodeError(EMPTY)
     sep = SEP_LINE.match(text)
     given = sep["delimiter"] if sep else None
-    rows = _rows(text, given, sep.end() if sep else 0, line + bool(sep))
-    if not rows:
-        raise DecodeError("the CSV is empty; a header row with the column names comes first")
-    above, header, delimiter = _header(text, rows, given)
+    above, header, delimiter = _header(text, sep.end() if sep else 0, line + bool(sep), given)
     if header.end == len(text) and not whole:
         raise LimitExceeded(f"the CSV's header is longer than {MAX_HEADER_BYTES:,} bytes", where="header")
     if text.count('"', header.start, header.end) % 2:
@@ -129,13 +126,13 @@ def is_number(text: str) -> bool:
     return NUMBER.fullmatch(text.strip()) is not None
 
 
-def _rows(text: str, delimiter: str | None, start: int, line: int) -> list[_Row]:
+def _rows(text: str, delimiter: str, start: int, line: int, *, most: int = MAX_ROWS_ABOVE + ROWS_BELOW) -> list[_Row]:
     """The first rows of `text` from the character `start`, which is on `line`; blank lines are none.
 
     Raises DecodeError where not even the first can be read.
     """
     lines = io.StringIO(text[start:], newline="")
-    reader = csv.reader(lines, delimiter=delimiter or _delimiter(text, start))
+    reader = csv.reader(lines, delimiter=delimiter)
     rows: list[_Row] = []
     lines_before = place = 0
     try:
@@ -145,7 +142,7 @@ def _rows(text: str, delimiter: str | None, start: int, line: int) -> list[_Row]
                     _Row(cells, start + place, start + lines.tell(), line + lines_before, line + reader.line_num - 1)
                 )
             lines_before, place = reader.line_num, lines.tell()
-            if len(rows) > MAX_ROWS_ABOVE + ROWS_BELOW:
+            if len(rows) == most:
                 break
     except csv.Error as error:
         if not rows:
@@ -154,34 +151,49 @@ def _rows(text: str, delimiter: str | None, start: int, line: int) -> list[_Row]
 
 
 def _delimiter(text: str, start: int) -> str:
-    """The delimiter that the line at the character `start` has most of, outside of quotes."""
+    """The delimiter that the line at the character `start` has most of, outside of quotes.
+
+    Commas between digits are decimal ones where another delimiter is there.
+    """
     first = re.sub(r'"[^"]*"', "", ONE_LINE.match(text, start)[0])  # type: ignore[index]
+    if any(one in first for one in DELIMITERS[1:]):
+        first = DECIMAL_COMMA.sub("", first)
     return max(DELIMITERS, key=first.count)
 
 
-def _header(text: str, rows: Sequence[_Row], given: str | None) -> tuple[Sequence[_Row], _Row, str]:
-    """The rows above the header, the header, and the delimiter, which may be `given`."""
+def _header(text: str, start: int, line: int, given: str | None) -> tuple[Sequence[_Row], _Row, str]:
+    """The rows above the header, the header, and the delimiter, which may be `given`; from the character `start` on.
+
+    Raises DecodeError where there is no row.
+    """
+    own = given or _delimiter(text, start)
+    rows = _rows(text, own, start, line, most=2)
+    if not rows:
+        raise DecodeError(EMPTY)
     first = rows[0]
-    plain = (), first, given or _delimiter(text, first.start)
-    even = len(rows) == 1 or len(rows[1].cells) == len(first.cells)
+    if len(first.cells) == 1:  # several lines of a title have one cell each
+        rows = _rows(text, own, start, line)
+    even = all(len(row.cells) == len(first.cells) for row in rows)
     if even and first.filled >= min(2, len(first.cells)) and not first.cells[0].startswith("#"):
-        return plain
-    for row in rows[1 : MAX_ROWS_ABOVE + 1]:
+        return (), first, own
+    for row in _rows(text, own, start, line)[1 : MAX_ROWS_ABOVE + 1]:
         delimiter = given or _delimiter(text, row.start)
         above = _rows(text[: row.start], delimiter, first.start, first.line)
         header, *below = _rows(text, delimiter, row.start, row.line)
         if _is_header(above, header, below[:ROWS_BELOW]):
             return above, header, delimiter
-    return plain
+    return (), first, own
 
 
 def _is_header(above: Sequence[_Row], row: _Row, below: Sequence[_Row]) -> bool:
     """Whether `row` is surely the header, and what is `above` are titles or comments.
 
-    It has text alone, all different, and the rows below have as many cells and a column of numbers. Comments begin
-    with `#`; a title has fewer cells, or one that is not empty. Rows without any text may stand above too.
+    It has text alone, all different, and the rows below have as many cells and a column of numbers, perhaps under
+    units. Comments begin with `#`; a title has fewer cells, or one that is not empty, and lines below a title are
+    filled less than the header. Rows without any text may stand above too.
     """
-    if not below or any(len(one.cells) != len(row.cells) for one in below):
+    alike = [one for one in below if len(one.cells) == len(row.cells)]
+    if not below or alike[:2] != list(below[:2]):
         return False
     cells = [trimmed(cell) for cell in row.cells]
     names = [name for name in cells if name]
@@ -189,8 +201,12 @@ def _is_header(above: Sequence[_Row], row: _Row, below: Sequence[_Row]) -> bool:
         return bool(names)
     if not names or any(map(is_number, names)) or doubled_names(names) or not all(cells[: len(names)]):
         return False
-    shorter = all(_is_shorter(one, row) for one in above)
-    numbers = any(all(map(is_number, column)) for column in zip(*(one.cells for one in below), strict=True))
+    filled = [one for one in above if one.filled]
+    shorter = _is_shorter(filled[0], row) and all(
+        one.filled < len(names) for one in filled if not _is_shorter(one, row)
+    )
+    columns = list(zip(*(one.cells for one in alike), strict=True))
+    numbers = any(all(map(is_number, cells[1:] or cells)) for cells in columns)
     if all(not one.filled or one.cells[0].startswith("#") for one in above):
         return numbers or (shorter and len(names) > 1)
     return shorter and numbers and len(names) > 1

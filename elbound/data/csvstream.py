@@ -12,7 +12,7 @@ import pyarrow.csv
 from elbound.data.csvhead import MAX_HEADER_BYTES, csv_head
 from elbound.data.csvtext import CsvText, RaggedRows, csv_options
 from elbound.data.formats import NO_LIMITS, TableLimits
-from elbound.data.kinds import START_BYTES, as_utf8, not_utf8
+from elbound.data.kinds import START_BYTES, as_utf8, check_csv, not_utf8
 from elbound.data.pieces import Cutter, TablePiece, Wanted
 from elbound.data.readers import BROKEN_FILE
 from elbound.errors import DataError, DecodeError
@@ -140,8 +140,9 @@ def csv_pieces(
     after the rows before it, with the line that `line_of` their place is. A piece of more than `piece_bytes` ends
     before `rows`. Raises DecodeError, SchemaError, LimitExceeded.
     """
-    buffered = cast("io.BufferedReader", source)
-    lines = WholeLines(as_utf8(source, _first_bytes(buffered)) or source)
+    start = first_bytes(cast("io.BufferedReader", source))
+    check_csv(start)
+    lines = WholeLines(as_utf8(source, start) or source)
     start = lines.read(MAX_HEADER_BYTES)
     if lines.error is not None and not start:
         raise lines.error
@@ -177,8 +178,8 @@ def csv_pieces(
         raise lines.error
 
 
-def _first_bytes(source: io.BufferedReader) -> bytes:
-    """What says of which encoding a text is; nothing where it cannot be read, which its reader finds out."""
+def first_bytes(source: io.BufferedReader) -> bytes:
+    """What says of which kind the bytes are; nothing where they cannot be read, which their reader finds out."""
     try:
         return source.peek(START_BYTES)[:START_BYTES]
     except (*BROKEN_FILE, DataError):

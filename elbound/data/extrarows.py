@@ -20,7 +20,7 @@ MAX_MISSING_BYTES = 6
 """A cell of the first column with more, and without a space in front, is neither empty nor a word for it."""
 LAST_ROWS = 3
 """Rows at the end that may be totals."""
-UNIT = re.compile(r"[\[(]?[^\W\d_°%$€£µμΩ]?[^\[\]()]{0,14}[\])]?|[°%$€£µμΩ].{0,14}")
+UNIT = re.compile(r"[\[(].{1,14}[\])]|1/\w{1,8}|[^\d\s.,+-][^\[\]()]{0,14}")
 PLACEHOLDERS = frozenset(
     (*MISSING_WORDS, "-", "--", "?", ".", "x", "n.a.", "n.d.", "#div/0!", "#value!", "#ref!", "err", "error")
 )
@@ -157,16 +157,10 @@ def _is_units_row(table: pa.Table) -> bool:
             continue
         values = [value for value in as_text(column).to_pylist() if value is not None]
         numeric = bool(values) and sum(map(_begins_as_number, values)) >= NUMBER_SHARE * len(values)
-        if not _is_unit(cell) or (not numeric and cell in values):
+        if UNIT.fullmatch(cell) is None or (not numeric and values and (cell in values or cell[0] not in "[(")):
             return False
         units += numeric
-        if not numeric and values and cell[0] not in "[(":
-            return False
     return units > 0
-
-
-def _is_unit(cell: str) -> bool:
-    return not _begins_as_number(cell) and len(cell) <= 20 and UNIT.fullmatch(cell) is not None
 
 
 def _begins_as_number(cell: str) -> bool:

@@ -24,7 +24,7 @@ from elbound.data.csvtext import CsvText, RaggedRows, csv_options
 from elbound.data.encodings import is_compact, write_out, written_bytes
 from elbound.data.items import TensorItems
 from elbound.data.jsonbounds import MAX_PARSED_DEPTH, MOST_BYTES, HeldRows, check_depth, check_size
-from elbound.data.kinds import START_BYTES, as_utf8
+from elbound.data.kinds import START_BYTES, as_utf8, check_csv
 from elbound.data.longcells import long_cell
 from elbound.data.schema import TableSchema
 from elbound.data.table import Rows, TablePreprocessor
@@ -120,7 +120,9 @@ def _named_as(table: pa.Table, schema: TableSchema) -> pa.Table:
 
 def parse_csv(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
     """Comma, semicolon, tab or bar separated text with a header row. Raises DecodeError, LimitExceeded."""
-    text_of_marks = as_utf8(source, source.read(START_BYTES))
+    start = source.read(START_BYTES)
+    check_csv(start)
+    text_of_marks = as_utf8(source, start)
     source.seek(0)
     source = source if text_of_marks is None else io.BytesIO(text_of_marks.read())
     head = csv_head(source.read(MAX_HEADER_BYTES))

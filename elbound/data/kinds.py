@@ -57,9 +57,10 @@ def check_csv(start: bytes) -> None:
     _refuse(found, "CSV")
 
 
-def check_lines(start: bytes, wanted: str) -> None:
-    """Raise UnsupportedMedia where `start` is of another kind than lines of text; `wanted` is what was expected."""
-    _refuse(_binary_kind(start), wanted)
+def check_binary(start: bytes, wanted: str) -> None:
+    """Raise UnsupportedMedia where what begins with `start` is of a known kind that is not `wanted`."""
+    found = _binary_kind(start)
+    _refuse(None if found is None or wanted in found[0] else found, wanted)
 
 
 def _refuse(found: tuple[str, str] | None, wanted: str) -> None:
@@ -88,7 +89,7 @@ def _utf16_without_mark(start: bytes) -> str | None:
     """UTF-16LE or UTF-16BE where nearly all bytes at odd, or at even, places are NUL and none of the others."""
     part = start[:256]
     half = len(part) // 2
-    if len(part) < MIN_UTF16_BYTES:
+    if len(part) < MIN_UTF16_BYTES or part.startswith(tuple(mark for mark, _ in MARKS)):
         return None
     even, odd = part[::2].count(0), part[1::2].count(0)
     if odd >= 0.8 * half and even == 0:

@@ -81,7 +81,12 @@ def _check_agrees(name: str, cells: pa.ChunkedArray, value: str | None) -> None:
     """Raise SchemaError where a cell is not `value`: as text, or as a number (11 and 011)."""
     if value is None:
         return
-    texts = pc.unique(as_text(pc.cast(cells, pa.string()) if not pa.types.is_floating(cells.type) else cells))
+    try:
+        texts = pc.unique(as_text(cells))
+    except pa.ArrowException as error:
+        raise SchemaError(
+            f"column {name!r} of the file cannot be compared with its folder: {error}", where=name
+        ) from error
     numbers = numbers_or_none(pa.chunked_array([pa.concat_arrays([texts, pa.array([value])])]))
     if numbers is not None and numbers.null_count == 0 and len(np.unique(numbers.to_numpy())) == 1:
         return

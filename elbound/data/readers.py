@@ -18,7 +18,7 @@ from elbound.data.csvhead import MAX_HEADER_BYTES, csv_head
 from elbound.data.extrarows import ExtraRows, find_extra_rows, header_of_numbers, without_rows
 from elbound.data.folders import passed_over, visible_files
 from elbound.data.formats import RawTable, parse_arrow, parse_csv, parse_ndjson, parse_parquet
-from elbound.data.kinds import START_BYTES, as_utf8
+from elbound.data.kinds import START_BYTES, as_utf8, check_binary
 from elbound.data.partitions import partitions_of, refuse_versioned, with_partitions
 from elbound.data.schema import doubled_names, list_names
 from elbound.data.workbooks import WORKBOOKS, read_workbook
@@ -28,6 +28,7 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".arrow", ".ipc", ".feather", ".nd
 WITHOUT_HEADER = (".ndjson", ".jsonl")
 PACKED = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 """Suffixes that may follow that of a format, but for workbooks, and how it is then packed."""
+JSON_LIST = "jq -c '.[]' FILE > NEW.ndjson"
 BROKEN_FILE = (OSError, EOFError, zlib.error, lzma.LZMAError)
 """What reading a file may raise, its unpacking included."""
 
@@ -78,10 +79,8 @@ def table_files(path: Path) -> list[Path]:
     files = [file for file in visible if table_suffix(file) is not None]
     files = [file for file in files if table_suffix(file) not in WORKBOOKS] or files
     if not files:
-        others = passed_over(visible)
-        raise DataError(
-            f"{path} holds no tables ({', '.join(TABLE_SUFFIXES)}){f'; {others}' if others else ''}", where=str(path)
-        )
+        others = "".join(f"; {note}" for note in passed_over_tables(path, files))
+        raise DataError(f"{path} holds no tables ({', '.join(TABLE_SUFFIXES)}){others}", where=str(path))
     return files
 
 
@@ -98,7 +97,7 @@ def passed_over_tables(path: Path, files: Collection[Path]) -> list[str]:
         n = len(hidden)
         what = "table in a hidden or temporary place was" if n == 1 else "tables in hidden or temporary places were"
         notes.append(f"{n:,} {what} passed over, as {shown}")
-    return [f"{path}: {note}" for note in notes if note]
+    return [f"{note} ({path})" for note in notes if note]
 
 
 def table_suffix(path: Path) -> str | None:
@@ -122,7 +121,7 @@ def check_suffix(path: Path) -> str:
         return suffix
     advice = ""
     if path.suffix.lower() == ".json":
-        advice = "; a JSON list becomes NDJSON by jq -c '.[]' FILE > NEW.ndjson"
+        advice = f"; a JSON list becomes NDJSON by {JSON_LIST}"
     elif path.suffix.lower() == ".zip":
         advice = "; unpack the zip first"
     raise UnsupportedMedia(
@@ -134,7 +133,14 @@ def parse_file(path: Path) -> RawTable:
     """One table file by its suffix. Raises UnsupportedMedia, DecodeError with the file's name."""
     suffix = check_suffix(path)
     try:
+        if suffix in WORKBOOKS:
+            sheet = read_workbook(path)
+            raw = parse_csv(io.BytesIO(sheet.text))
+            return replace(raw, notes=(sheet.note, *raw.notes)) if sheet.note else raw
         with _open_whole(path) as source:
+            if suffix in KIND_OF:
+                check_binary(source.read(START_BYTES), KIND_OF[suffix])
+                source.seek(0)
             return PARSERS[suffix](source)
     except OSError as error:
         raise DecodeError(f"{path} cannot be read: {error}", where=str(path)) from error
@@ -156,6 +162,11 @@ PARSERS: dict[str, Callable[[BinaryIO], RawTable]] = {
     ".jsonl": parse_ndjson,
     **dict.fromkeys(WORKBOOKS, parse_csv),
 }
+KIND_OF = {
+    ".parquet": "Parquet", ".ndjson": "NDJSON", ".jsonl": "NDJSON",
+    **dict.fromkeys((".arrow", ".ipc", ".feather"), "Arrow"),
+}  # fmt: skip
+"""What a file of another format than CSV must be, which says for itself what it is not."""
 
 
 def open_bytes(path: Path) -> BinaryIO:
@@ -192,6 +203,8 @@ def _read_file(path: Path) -> TrainingTable:
         error = raw.bad[place]
         line = csv_line(path, place) if error.code == "row_ragged" else None
         at = error.message if line is None else f"line {line} {error.message}"
+        if error.code == "json_invalid" and place == 0:
+            at += f"; a JSON list becomes NDJSON by {JSON_LIST}"
         raise DecodeError(f"{path}: {at}", code=error.code, where=f"{path}:{line}" if line else error.where)
     try:
         whole = raw.to_table()
@@ -202,8 +215,6 @@ def _read_file(path: Path) -> TrainingTable:
     assert table is not None
     is_csv = PARSERS[check_suffix(path)] is parse_csv
     notes = [*raw.notes, *_extra_notes(path, extra, is_csv=is_csv)]
-    if table_suffix(path) in WORKBOOKS and (note := read_workbook(path).note):
-        notes.insert(0, note)
     doubt = header_of_numbers(table) if is_csv else None
     doubts = [f"{path}: {doubt}"] if doubt else []
     return TrainingTable(table, [f"{path}: {note}" for note in notes], doubts, raw.delimiter)

@@ -17,14 +17,16 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 
-from elbound.data.csvstream import csv_pieces
+from elbound.data.csvstream import csv_pieces, first_bytes
 from elbound.data.encodings import written_bytes
 from elbound.data.formats import NO_LIMITS, RawTable, TableLimits, decoding, json_row, plain_table, text_columns
 from elbound.data.jsonbounds import HeldRows
+from elbound.data.kinds import check_binary
 from elbound.data.partitions import Partitions, with_partitions
 from elbound.data.pieces import Cutter, TablePiece, Wanted
 from elbound.data.readers import (
     BROKEN_FILE,
+    KIND_OF,
     WITHOUT_HEADER,
     check_suffix,
     csv_line,
@@ -70,6 +72,8 @@ def _file_pieces(path: Path, *, rows: int, wanted: Wanted, check: Check) -> Iter
     suffix = check_suffix(path)
     try:
         with _seekable(path) if suffix in INDEXED else open_bytes(path) as source:
+            if suffix in KIND_OF:
+                check_binary(first_bytes(cast("io.BufferedReader", source)), KIND_OF[suffix])
             if suffix == ".parquet":
                 yield from parquet_pieces(source, rows=rows, wanted=wanted, check=check)
             elif suffix in INDEXED:

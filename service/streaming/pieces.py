@@ -28,6 +28,7 @@ from service.decode import (
     PARQUET,
     ZIP,
     check_kind,
+    check_zip,
     decode_all,
     media_type_of,
     split_request,
@@ -90,6 +91,7 @@ class Reader:
             if not self.is_streamed:
                 yield self._whole(source)
             elif media_type == ZIP:
+                check_zip(self.scorer)
                 yield from self._images(self._set_aside(source, stack))
             elif media_type == NPY:
                 yield from self._array(source, stack)

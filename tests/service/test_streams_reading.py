@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from elbound.data.items import TensorItems
-from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError
+from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError, UnsupportedMedia
 from elbound.scorer import Scorer
 from service.decode import ARROW, CSV, NDJSON, NPY, PARQUET, ZIP, Upload, decode_all, join
 from service.settings import Settings
@@ -212,6 +212,28 @@ def test_bytes_that_are_no_text_end_a_csv_at_their_line(table_scorer: Scorer, tm
     assert "line 52 is not UTF-8 text" in error.message
 
 
+@pytest.mark.parametrize("change", [
+    lambda text: "sep=,\r\n" + text,
+    lambda text: "Press 4\n# night\n" + text,
+    lambda text: text.replace("a,b", " a ,\u00a0b", 1),
+    lambda text: text.replace("\n", ",,\n"),
+    lambda text: ("," + text.replace("\n", "\n7,")).removesuffix("7,"),
+    lambda text: text.encode("utf-16"),
+])  # fmt: skip
+def test_a_csv_as_programs_write_it_is_read_as_a_plain_one(
+    change: Callable[[str], str | bytes], table_scorer: Scorer, tmp_path: Path
+) -> None:
+    table = rows(40).drop_columns("site").append_column("site", pa.array(["north"] * 40))
+    text = csv_body(table).decode().replace('"', "")
+    changed = change(text)
+    body = changed if isinstance(changed, bytes) else changed.encode()
+    expected = facts(decode_all([Upload(text.encode(), CSV)], table_scorer, Settings()))
+    assert facts(decode_all([Upload(body, CSV)], table_scorer, Settings())) == expected
+    pieces, error = read(table_scorer, body, CSV, tmp_path)
+    assert error is None
+    assert facts(join(pieces)) == expected
+
+
 @pytest.mark.parametrize("change", [b"", b"1", b"12345678" * 3])
 def test_npy_that_is_longer_or_shorter_than_it_says(change: bytes, numeric_scorer: Scorer, tmp_path: Path) -> None:
     body = npy_body(NUMBERS)
@@ -280,6 +302,7 @@ def test_long_rows_come_in_smaller_pieces(table_scorer: Scorer, tmp_path: Path, 
         ("table_scorer", CSV, b",".join(b"c%d" % i for i in range(60)) + b"\n", LimitExceeded, "60 columns"),
         ("table_scorer", PARQUET, b"nothing", DecodeError, "not readable as Parquet"),
         ("table_scorer", ARROW, b"nothing of the kind", DecodeError, "not readable as Arrow"),
+        ("table_scorer", CSV, b"PK\x03\x04 xl/workbook.xml", UnsupportedMedia, "this is an Excel or"),
         ("table_scorer", ZIP, zip_body(), SchemaError, "scores rows of a table"),
         ("image_scorer", CSV, b"a\n1\n", SchemaError, "scores images"),
         ("image_scorer", ZIP, b"PK nothing", DecodeError, "not readable as a zip"),

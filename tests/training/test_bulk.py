@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from elbound.data.infer import infer_schema
+from elbound.data.kinds import not_utf8
 from elbound.errors import ConfigError, DataError
 from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.scorer import Scorer
@@ -207,7 +208,7 @@ def test_a_table_that_breaks_off_keeps_the_rows_before(table_bundle: Path, input
     found = part_rows(tmp_path / "parts")
     assert [row["index"] for row in found] == [*range(77), *range(100)]
     assert [row["error"] for row in found if row["error"]] == [
-        f"{tmp_path / 'long.csv'}: not readable as CSV: line 78 is not UTF-8 text"
+        f"{tmp_path / 'long.csv'}: not readable as CSV: {not_utf8(78)}"
     ]
     for i in (0, 1):
         score(table_bundle, [tmp_path / "long.csv", inputs[1]], f"{tmp_path}/shares/", partition=f"{i}/2")
