@@ -7,12 +7,13 @@ import pyarrow as pa
 import pytest
 import torch
 
+from elbound.data.infer import infer_schema
 from elbound.data.schema import Column, TableSchema
 from elbound.data.table import TablePreprocessor
+from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.likelihoods.columns import ColumnsLikelihood
 from elbound.scorer import Scorer
 from elbound.views.table import NormalView, StandardView, column_scales
-from tests.conftest import fit_table
 
 MIXED = TableSchema(
     columns=(
@@ -55,7 +56,9 @@ def rows(n: int, *, seed: int) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def trained() -> Scorer:
-    return fit_table(rows(1_000, seed=0), steps=400)
+    table = rows(1_000, seed=0)
+    schema = infer_schema(table, include=("fixed",)).schema
+    return fit_detector(table, schema, DetectorConfig(alpha=0.05, device="cpu", steps=400))
 
 
 def alarm_share(scorer: Scorer, table: pa.Table) -> float:

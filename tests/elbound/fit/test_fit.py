@@ -29,7 +29,8 @@ def table(n: int = 300, seed: int = 0) -> pa.Table:
 
 def fit(items: pa.Table, controls: FitControls | None = None, **settings: object) -> Scorer:
     config = DetectorConfig(device="cpu", **{"steps": 60, "checkpoint_steps": 20, **settings})  # type: ignore[arg-type]
-    return fit_detector(items, infer_schema(items).schema, config, controls)
+    schema = infer_schema(items, include=tuple(items.column_names)).schema
+    return fit_detector(items, schema, config, controls)
 
 
 def weights(scorer: Scorer) -> dict[str, torch.Tensor]:
