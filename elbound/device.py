@@ -1,7 +1,9 @@
 """Where tensors live (`auto`, `cpu` or `cuda`) and how a CPU's cores share the work."""
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -28,6 +30,22 @@ def cpu_workers() -> int:
     A server lowers that number thread by thread, and loads models later too.
     """
     return torch.get_num_threads()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Each of torch's operations in this thread runs on one core; then the caller's number is in force again.
+
+    The operations of a small network are so short that several threads mostly wait for each other, and OpenMP waits
+    by spinning: beside other work a fit of 120 rows took 20 times as long with two threads as with one.
+    """
+    cpu_workers()  # asked while the number is still torch's own
+    own = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(own)
 
 
 @cache

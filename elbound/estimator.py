@@ -7,16 +7,19 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from elbound.bundle import Manifest
 from elbound.calibration.resolution import DEFAULT_ALPHAS
+from elbound.data.celltext import is_number, list_to_arrow
+from elbound.data.frames import as_table, without_mask
 from elbound.data.image import ImagePreprocessor
 from elbound.data.infer import infer_schema
-from elbound.data.schema import Column, ImageSchema, TableSchema
-from elbound.errors import DataError, TooFewItems
+from elbound.data.schema import Column, ImageSchema, TableSchema, list_names
+from elbound.errors import DataError, SchemaError, TooFewItems
 from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.fit.image_defaults import settle_mode
 
@@ -159,12 +162,13 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self.scorer_.calibration.verdict.on_grid(scored.score)
 
     def _training_items(self, X: object) -> tuple[pa.Table | torch.Tensor, TableSchema | ImageSchema]:
-        table = _as_table(X)
+        X = without_mask(X)
+        table = as_table(X)
         self.fitted_on_array_ = table is None
         if table is not None:
             _need_two(table.num_rows)
             inferred = infer_schema(table)
-            for warning in inferred.warnings:
+            for warning in (*inferred.warnings, *inferred.doubts):
                 warnings.warn(warning, stacklevel=4)
             self.n_features_in_ = table.num_columns
             self.feature_names_in_ = np.array(table.column_names, dtype=object)
@@ -176,19 +180,55 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             self.__dict__.pop("n_features_in_", None)  # of an earlier fit on rows
             self.__dict__.pop("feature_names_in_", None)
             return ImagePreprocessor(schema).array_to_tensor(images).x, schema
-        array = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2)
+        array = self._numbers(X, ensure_min_samples=2)
+        self.__dict__.pop("feature_names_in_", None)  # of an earlier fit on a frame
         names = [f"x{i}" for i in range(array.shape[1])]
         columns = tuple(Column(name=name, kind="numeric") for name in names)
         return pa.table(dict(zip(names, array.T, strict=True))), TableSchema(columns=columns)
 
     def _tensor(self, X: object) -> torch.Tensor:
-        table = None if self.fitted_on_array_ else _as_table(X)
-        if table is not None:
-            return self.scorer_.to_tensor(table).only()
+        """Events of items of the kind that was fitted.
+
+        After a frame an array is read by position as that frame's columns, and a frame after an array likewise.
+        """
+        X = without_mask(X)
         if _is_images(X):
             return self.scorer_.to_tensor(np.asarray(X)).only()
-        array = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
-        return self.scorer_.to_tensor(array).only()
+        table = as_table(X)
+        if self.fitted_on_array_:
+            return self.scorer_.to_tensor(self._numbers(X if table is None else _array_of(table), reset=False)).only()
+        return self.scorer_.to_tensor(self._as_fitted(X) if table is None else table).only()
+
+    def _as_fitted(self, X: object) -> pa.Table:
+        """An array or rows `(n, d)` as a table with the columns of the frame that was fitted. Raises SchemaError."""
+        names = [str(name) for name in getattr(self, "feature_names_in_", ())]
+        rows = np.asarray(X, dtype=object)
+        if not names or rows.ndim != 2 or rows.shape[1] != len(names):
+            wanted = f"a frame or an array of shape (n, {len(names)})" if names else "images"
+            raise SchemaError(f"{wanted} as in fit is expected, but got an array of shape {rows.shape}")
+        warnings.warn(f"the array has no names: its columns are read as {list_names(names)}", stacklevel=5)
+        cells = rows.astype(np.float64) if np.asarray(X).dtype.kind in "fiub" else rows
+        columns = [pa.array(one) if cells is not rows else list_to_arrow(one.tolist()) for one in cells.T]
+        return pa.table(dict(zip(names, columns, strict=True)))
+
+    def _numbers(self, X: object, **checks: object) -> np.ndarray:
+        """`X` as float64 `(n, d)`, by scikit-learn's checks. Raises DataError that names a column of text."""
+        try:
+            array: np.ndarray = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", **checks)
+        except ValueError as error:
+            cells = np.asarray(X, dtype=object) if isinstance(X, list | np.ndarray) else np.empty(0)
+            texts = (
+                [i for i, one in enumerate(cells.T) if any(isinstance(cell, str) for cell in one)]
+                if cells.ndim == 2
+                else []
+            )
+            if not texts:
+                raise
+            raise DataError(
+                f"column {texts[0]} of the array holds text: {error}; give a DataFrame, whose columns may be text",
+                where=str(texts[0]),
+            ) from error
+        return array
 
     def __sklearn_tags__(self):  # type: ignore[no-untyped-def]
         tags = super().__sklearn_tags__()
@@ -199,17 +239,16 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-def _as_table(X: object) -> pa.Table | None:
-    """Arrow tables and DataFrames of any library that speaks Arrow's PyCapsule interface; else None."""
-    if isinstance(X, pa.Table):
-        return X
-    if hasattr(X, "__arrow_c_stream__") and hasattr(X, "columns"):
-        table = pa.table(X)
-        index = {
-            name for name in (table.schema.pandas_metadata or {}).get("index_columns", []) if isinstance(name, str)
-        }
-        return table.select([name for name in table.column_names if name not in index])
-    return None
+def _array_of(table: pa.Table) -> np.ndarray:
+    """A frame of numbers as an array `(n, d)`, NaN where a cell is missing. Raises SchemaError that names a column."""
+    for field in table.schema:
+        if not (is_number(field.type) or pa.types.is_boolean(field.type) or pa.types.is_null(field.type)):
+            raise SchemaError(
+                f"the detector was fitted on an array of numbers; column {field.name!r} is of type {field.type}",
+                where=field.name,
+            )
+    columns = [pc.cast(column, pa.float64(), safe=False).to_numpy() for column in table.columns]
+    return np.stack(columns, axis=1) if columns else np.empty((table.num_rows, 0))
 
 
 def _need_two(n: int) -> None:

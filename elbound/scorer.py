@@ -14,6 +14,7 @@ from elbound.bundle import BundleContent, Manifest, load_bundle, save_bundle
 from elbound.calibration.calibration import Calibration, CalibrationGroups, Decisions, ScoredItems
 from elbound.calibration.resolution import alpha_sentence, unresolved
 from elbound.data.formats import RawTable
+from elbound.data.frames import Frame, as_table, without_mask
 from elbound.data.image import DEFAULT_MAX_PIXELS, ImagePreprocessor
 from elbound.data.items import TensorItems
 from elbound.data.schema import ImageSchema, TableSchema
@@ -29,7 +30,7 @@ GOLDEN_ITEMS = 8
 GOLDEN_TOLERANCE = 1e-3
 """Largest difference of a golden score, relative to its own size or to 1."""
 
-Items: TypeAlias = "pa.Table | RawTable | np.ndarray | Rows"
+Items: TypeAlias = "pa.Table | Frame | RawTable | np.ndarray | Rows"
 
 
 class Scorer:
@@ -143,22 +144,26 @@ class Scorer:
     def to_tensor(self, items: Items) -> TensorItems:
         """Items as the event tensor of the schema.
 
-        For a table: an Arrow table, raw rows, a numeric array `(n, d)` or a list of JSON rows. For images:
-        an integer array `(n, height, width[, channels])`; encoded files go through `images_to_tensor`.
-        Raises SchemaError where the whole upload cannot be what the model scores.
+        For a table: raw rows, a DataFrame or Arrow table (`elbound.data.frames`), a numeric array `(n, d)` or a list
+        of JSON rows. For images: an integer array `(n, height, width[, channels])`; encoded files go through
+        `images_to_tensor`. A masked cell of an array is a missing one. Raises SchemaError where the whole upload
+        cannot be what the model scores.
         """
         if self.image is not None:
             if isinstance(items, np.ndarray):
-                return self.image.array_to_tensor(items)
+                return self.image.array_to_tensor(np.asarray(without_mask(items)))
             raise SchemaError(f"{self.name} scores images. Got rows of a table instead")
         assert self.table is not None
         if isinstance(items, RawTable):
             return items.to_tensor(self.table)
-        if isinstance(items, pa.Table):
-            return self.table.to_tensor(items)
+        if isinstance(items, list | tuple):
+            return self.table.rows_to_tensor(items)
         if isinstance(items, np.ndarray):
-            return self.table.array_to_tensor(items)
-        return self.table.rows_to_tensor(items)
+            return self.table.array_to_tensor(np.asarray(without_mask(items)))
+        table = as_table(items)
+        if table is None:
+            raise SchemaError(f"rows, an array or a frame are scored. Got {type(items).__name__} instead")
+        return self.table.to_tensor(table)
 
     def images_to_tensor(
         self,

@@ -22,7 +22,7 @@ LAST_ROWS = 3
 """Rows at the end that may be totals."""
 UNIT = re.compile(r"[\[(].{1,14}[\])]|1/\w{1,8}|[^\d\s.,+-][^\[\]()]{0,14}")
 PLACEHOLDERS = frozenset(
-    (*MISSING_WORDS, "-", "--", "?", ".", "x", "n.a.", "n.d.", "#div/0!", "#value!", "#ref!", "err", "error")
+    (*MISSING_WORDS, "-", "--", "?", ".", "n.a.", "n.d.", "#div/0!", "#value!", "#ref!", "err", "error")
 )
 TOTAL = re.compile(
     r"(grand[ -]?|sub[ -]?)?(totals?|sum|summe|gesamt|gesamtsumme|average|avg\.?|mean|mittelwert|durchschnitt|somme"

@@ -57,7 +57,7 @@ def infer_schema(
     for name in names:
         writing = writings.pop(name)
         numbers = writing if isinstance(writing, Writing) else None
-        facts = ColumnFacts(name, decoded(table.column(name)), writing=numbers, included=name in include)
+        facts = ColumnFacts(name, _cells(table.column(name)), writing=numbers, included=name in include)
         found, rule = _decide(facts)
         if isinstance(found, Column):
             columns.append(found)
@@ -97,6 +97,13 @@ def decoded(cells: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.cast(cells, pa.string()) if pa.types.is_null(cells.type) else cells
 
 
+def _cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values of a column; those of categories as text, also where they are numbers."""
+    cells = decoded(column)
+    is_category = pa.types.is_dictionary(column.type) and not pa.types.is_dictionary(cells.type)
+    return as_text(cells) if is_category else cells
+
+
 def _check_arguments(
     table: pa.Table, exclude: tuple[str, ...], include: tuple[str, ...], id_column: str | None
 ) -> None:
@@ -130,8 +137,9 @@ def _writings(table: pa.Table, names: Sequence[str], delimiter: str | None) -> d
     found: dict[str, Writing | MixedUnits | None] = {}
     proofs: set[Evidence] = set()
     for name in names:
-        cells = decoded(table.column(name))
-        text = as_text(cells) if is_text(cells.type) else None
+        cells = _cells(table.column(name))
+        is_category = pa.types.is_dictionary(table.column(name).type)  # its values are levels, numbers or not
+        text = as_text(cells) if is_text(cells.type) and not is_category else None
         found[name] = None if text is None or text.null_count == len(text) else find_writing(text)
         writing = found[name]
         if isinstance(writing, Writing) and text is not None:

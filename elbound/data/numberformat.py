@@ -15,7 +15,7 @@ THOUSANDS = {"": "", ",": ",", ".": r"\.", "'": "['\u2019]", " ": SPACES}
 """The pattern of each separator of thousands."""
 PLACEHOLDERS = frozenset(
     {
-        "-", "--", "---", "\u2013", "\u2014", "?", "??", ".", "..", "...", "*", "/", "_", "x", "n.a.",
+        "-", "--", "---", "\u2013", "\u2014", "?", "??", ".", "..", "...", "*", "/", "_", "n.a.",
         "n.a", "na.", "n. a.",
         "n/d", "n.d.", "nd", "k.a.", "k. a.", "tbd", "nil", "nv", "missing", "unknown", "not available",
         "(null)", "<null>",

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,7 +29,7 @@ from elbound.data.schema import ImageSchema, TableSchema
 from elbound.data.split import MIN_ITEMS, Split, everything, split_items
 from elbound.data.table import TablePreprocessor
 from elbound.detector import Detector, DetectorSpec
-from elbound.device import choose_device
+from elbound.device import choose_device, one_thread
 from elbound.errors import ConfigError, TooFewItems
 from elbound.fit.defaults import Plan, default_settings, fast_table_plan, image_plan, table_plan
 from elbound.fit.image_defaults import IMAGE_MODES
@@ -142,12 +143,14 @@ def fit_all(
         member.view.fit(train)
     detector.to(device)
     controls = replace(controls, fingerprint=fingerprint)
-    history = fit_members(detector, train, validation, settings, seed=config.seed, controls=controls)
-    detector.eval().requires_grad_(False)
-    detector.remember(train, seed=config.seed)
     min_items = min_group_items(alpha, config.guarantee)
     item_groups = _item_groups(split, config, min_items)
-    calibration = _calibrate(detector, plan, x, split, device, item_groups)
+    small = isinstance(schema, TableSchema) and device.type == "cpu"
+    with one_thread() if small else nullcontext():
+        history = fit_members(detector, train, validation, settings, seed=config.seed, controls=controls)
+        detector.eval().requires_grad_(False)
+        detector.remember(train, seed=config.seed)
+        calibration = _calibrate(detector, plan, x, split, device, item_groups)
     record = TrainingRecord(
         items=len(items),
         train=len(split.train),

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from elbound.bounds import bound_terms
 from elbound.data.infer import infer_schema
 from elbound.errors import FitError, TooFewItems
+from elbound.fit import detector as detector_module
 from elbound.fit.checkpoint import load_checkpoint
 from elbound.fit.defaults import table_latent, variance_floor
 from elbound.fit.detector import DetectorConfig, fit_detector
@@ -261,3 +262,25 @@ def test_rules_for_size() -> None:
     assert [variance_floor(n) for n in (14, 500, 10**6)] == [0.1, 0.02, 0.01]
     assert [image_step_budget(n) for n in (100, 3000, 10**5)] == [600, 750, 1000]
     assert math.isclose(variance_floor(100), 0.1)
+
+
+def test_a_fit_of_rows_runs_on_one_thread_and_leaves_the_number_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside other work two threads of so small operations wait for each other twenty times as long as they compute."""
+    seen = []
+    fit_members = detector_module.fit_members
+
+    def watched(*arguments: object, **settings: object) -> object:
+        seen.append(torch.get_num_threads())
+        return fit_members(*arguments, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(detector_module, "fit_members", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        alone = weights(fit(table(60)))
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        assert same(alone, weights(fit(table(60))))
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 1]
