@@ -57,7 +57,9 @@ def train(
         str | None, typer.Option(help="Column (or pattern of the file name) whose groups get thresholds of their own.")
     ] = None,
     image_size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH in pixels, as in 32x48.")] = None,
-    resize: Annotated[str | None, typer.Option(help="fit (with borders), crop or stretch.")] = None,
+    resize: Annotated[
+        str | None, typer.Option(help="fit (with borders), crop or stretch; by rule from the shapes.")
+    ] = None,
     max_bad_share: Annotated[float | None, typer.Option(help="Share of images that may be unreadable.")] = None,
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Train although something about the data is in doubt.")

@@ -29,7 +29,7 @@ class DataConfig(_Section):
     split_by: str | None = None
     group_by: str | None = None
     image_size: tuple[int, int] | None = None
-    resize: Literal["fit", "crop", "stretch"] = "fit"
+    resize: Literal["fit", "crop", "stretch"] | None = None
     max_bad_share: float = Field(default=0.1, ge=0, le=1)
     anyway: bool = False
 

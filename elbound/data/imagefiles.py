@@ -2,7 +2,7 @@
 
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +30,7 @@ MAX_SIDE = 64
 SAMPLE = 200
 MAX_MEMBER_BYTES = 1 << 28
 THREADS = 2
+ASPECT_SPREAD = 1.25
 SHOWN_NAMES = 5
 HEAD_BYTES = 256
 ENCRYPTED = 1
@@ -184,14 +185,15 @@ def infer_image_schema(
     files: ImageFiles,
     *,
     image_size: tuple[int, int] | None = None,
-    resize: ResizeMode = "fit",
+    resize: ResizeMode | None = None,
     max_side: int = MAX_SIDE,
 ) -> ImageSchema:
     """Colour, depth and size from at most `SAMPLE` images spread over the names.
 
     The size is the images' median height and width, scaled down to at most `max_side` on the longer side
     (a model of pixels sees no more than `MAX_SIDE`); `image_size` (height, width) overrides it. Colour where any
-    has it.
+    has it. `resize` is `stretch` by default where the shapes differ (`shapes_differ`), since borders would show an
+    image's shape before anything else, and `fit` where they agree.
     """
     picked = np.unique(np.linspace(0, len(files.names) - 1, min(SAMPLE, len(files.names))).astype(int))
     facts, reasons = [], []
@@ -209,8 +211,18 @@ def infer_image_schema(
     height, width = image_size or _fitting_size(float(np.median(heights)), float(np.median(widths)), max_side)
     grey_16 = any(deep) and not any(colour)
     return ImageSchema(
-        height=height, width=width, channels=3 if any(colour) else 1, bits=16 if grey_16 else 8, resize=resize
+        height=height,
+        width=width,
+        channels=3 if any(colour) else 1,
+        bits=16 if grey_16 else 8,
+        resize=resize or ("stretch" if shapes_differ(heights, widths) else "fit"),
     )
+
+
+def shapes_differ(heights: Sequence[int], widths: Sequence[int]) -> bool:
+    """Whether the ratio of width to height of images differs by `ASPECT_SPREAD` or more, one in twenty apart."""
+    low, high = np.percentile(np.divide(widths, heights), [5, 95])
+    return bool(high / low >= ASPECT_SPREAD)
 
 
 def decode_images(files: ImageFiles, schema: ImageSchema, *, max_bad_share: float = 0.1) -> DecodedImages:

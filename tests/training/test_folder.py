@@ -203,12 +203,14 @@ def test_copies_sizes_and_grey_among_colour_are_warnings(tmp_path: Path) -> None
     assert warning.startswith("2 of 8 pictures are copies of others (as x/7.png = 3.png): copies that both train and")
     assert warning.endswith("or keep them together with --split-by")
     assert read(copies, split_by=".*").warnings[0].endswith("remove them")
-    (warning,) = read(fill(tmp_path / "sizes", {**files, "7.png": noise(7, height=60, width=40)})).warnings
+    sizes = fill(tmp_path / "sizes", {**files, "7.png": noise(7, height=60, width=40)})
+    (warning,) = read(sizes, resize="fit").warnings
     assert warning.startswith(
         "the sizes differ, from 20 x 24 to 60 x 40 pixels; all become 20 x 24 (--resize fit); the black borders"
     )
-    (warning,) = read(tmp_path / "sizes", resize="stretch").warnings
-    assert warning.endswith("all become 20 x 24 (--resize stretch)")
+    stretched = read(sizes)
+    assert stretched.schema.resize == "stretch"  # type: ignore[union-attr]
+    assert "all become 20 x 24 (--resize stretch); a longer one is pressed more" in stretched.warnings[0]
     (warning,) = read(fill(tmp_path / "grey", {**files, "7.png": noise(7, colour=False)})).warnings
     assert warning.startswith("1 of 7 pictures is grey, the others have colour")
 

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from elbound.data.imagefiles import DecodedImages, ImageFiles, listed
+from elbound.data.imagefiles import DecodedImages, ImageFiles, listed, shapes_differ
 from elbound.data.schema import ImageSchema
 from elbound.errors import DataError
 from training.inputs.names import Meaning, meaning
@@ -24,7 +24,14 @@ ANNOTATION = re.compile(rb'"shapes"|<annotation|\A\s*\d+(\s+[01]?\.\d+){4}', re.
 """Of labelme, of Pascal VOC, of YOLO."""
 ANNOTATION_SUFFIXES = (".json", ".xml", ".txt")
 READ_ANNOTATIONS = 10
-SIDE_SPREAD, ASPECT_SPREAD = 2.0, 1.25
+SIDE_SPREAD = 2.0
+SHAPES = {
+    "fit": "; the black borders that fill the rest show a shape before anything else, so a normal picture of a rare "
+    "shape may raise an alarm: --resize stretch makes no borders",
+    "crop": "; what lies beyond the middle of a longer one is not seen",
+    "stretch": "; a longer one is pressed more than a shorter one: --resize fit keeps shapes and fills up with black",
+}
+"""What becomes of pictures of different shapes."""
 """From which ratio of the largest to the smallest on it is worth a word."""
 
 
@@ -228,18 +235,14 @@ def _sizes(decoded: DecodedImages, schema: ImageSchema, found: Findings) -> None
         max(values) / min(values)
         for values in ([look.height for look in looks], [look.width for look in looks])
     ]  # fmt: skip
-    aspects = [look.width / look.height for look in looks]
-    if max(spreads) >= SIDE_SPREAD or max(aspects) / min(aspects) >= ASPECT_SPREAD:
+    bent = shapes_differ([look.height for look in looks], [look.width for look in looks])
+    if max(spreads) >= SIDE_SPREAD or bent:
         small = min(looks, key=lambda look: look.height * look.width)
         large = max(looks, key=lambda look: look.height * look.width)
-        borders = (
-            "; the black borders that fill the rest show a shape before anything else, so a normal picture of a rare "
-            "shape may raise an alarm: --resize stretch makes no borders"
-        )
-        bent = max(aspects) / min(aspects) >= ASPECT_SPREAD and schema.resize == "fit"
         found.warnings.append(
             f"the sizes differ, from {small.height:,} x {small.width:,} to {large.height:,} x {large.width:,} pixels; "
-            f"all become {schema.height} x {schema.width} (--resize {schema.resize}){borders if bent else ''}"
+            f"all become {schema.height} x {schema.width} (--resize {schema.resize})"
+            + (SHAPES[schema.resize] if bent else "")
         )
 
 
