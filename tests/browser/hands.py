@@ -60,8 +60,16 @@ def scored(page, n: int) -> dict[str, str]:  # type: ignore[no-untyped-def]
     """Wait until the page is done with its `n` items; those in view, what is said of each by its name."""
     until(page, f"document.getElementById('progress-text').textContent.startsWith('{n:,} items: ')", 40)
     until(page, "!document.querySelector('.is-waiting')")
-    names, words = (page.locator(f"#items .item-{part}").all_inner_texts() for part in ("name", "say"))
-    return dict(zip(names, words, strict=True))
+    shown, before = _shown(page), None
+    while shown != before:  # the list draws what is in view a frame after the progress
+        page.wait_for_timeout(60)
+        shown, before = _shown(page), shown
+    return shown
+
+
+def _shown(page) -> dict[str, str]:  # type: ignore[no-untyped-def]
+    parts = "item => ['name', 'say'].map(part => item.querySelector(`.item-${part}`).innerText)"
+    return dict(page.locator("#items .item").evaluate_all(f"items => items.map({parts})"))
 
 
 def paste(page, text: str) -> None:  # type: ignore[no-untyped-def]
