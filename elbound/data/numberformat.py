@@ -32,7 +32,8 @@ class NumberFormat(BaseModel):
     `decimal` stands before the fraction and `thousands` between groups of three digits, which a number may leave
     out. `prefix` (a currency) stands before each number and `suffix` (a percent sign, a unit, a currency) after it,
     with or without a space; the number itself stays in that unit: `12 %` is 12. `accounting` allows `(12.5)` and
-    `12.5-` for -12.5. `gaps` are texts in lower case that count as missing cells.
+    `12.5-` for -12.5. `minus` is the sign of negative numbers; both signs are read where any part of the format is not
+    plain. `gaps` are texts in lower case that count as missing cells.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +43,7 @@ class NumberFormat(BaseModel):
     prefix: str = Field(default="", max_length=40)
     suffix: str = Field(default="", max_length=40)
     accounting: bool = False
+    minus: Literal["-", "\u2212"] = "-"
     gaps: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -77,6 +79,7 @@ class NumberFormat(BaseModel):
             f"{self.prefix!r} before it" if self.prefix else "",
             f"{self.suffix!r} after it" if self.suffix else "",
             "losses in parentheses or with a trailing minus" if self.accounting else "",
+            f"{self.minus!r} (U+2212) for a minus" if self.minus != "-" else "",
         ]
         found = [part for part in parts if part]
         listed = " and ".join(filter(None, [", ".join(found[:-1]), *found[-1:]]))

@@ -1,5 +1,7 @@
 """What the user is told of a column: why it is left out, and what was decided against its looks."""
 
+import pyarrow.compute as pc
+
 from elbound.data.columns.facts import ColumnFacts
 from elbound.data.columns.names import names_strong_identifier
 from elbound.data.columns.rules import Rule
@@ -63,6 +65,12 @@ def _about_numbers(facts: ColumnFacts) -> list[str]:
         return [
             "rises or falls from row to row: if it counts time or wear, every later row will look new; "
             f"--exclude {facts.name!r} leaves it out"
+        ]
+    if facts.text is not None and pc.any(pc.match_substring_regex(facts.text, r"^0\d")).as_py():
+        example = facts.text.filter(pc.match_substring_regex(facts.text, r"^0\d"))[0].as_py()
+        return [
+            f"is read as numbers, but cells such as {example!r} begin with 0: codes belong into a --schema file as "
+            f'{{"name": "{facts.name}", "kind": "categorical"}}'
         ]
     if facts.whole and names_strong_identifier(facts.name) and facts.distinct > 2:
         return [f"is named as an identifier, but repeats, so it is scored; --exclude {facts.name!r} leaves it out"]

@@ -28,6 +28,12 @@ SUFFIX = (
     r"(?P<suffix>[^\d\s.,;:()\[\]+\-\x{2212}/\\_=*#&@!?'\"|<>~^][^\d\s;:,()]{0,11}[23]?"
     r"(?:[ /*·][^\d\s;:,()/]{1,8}[23]?){0,2}|\")?"
 )
+UNITS_IN_CAPITALS = (
+    "KB MB GB TB PB KIB MIB GIB TIB RPM PS HP HZ KHZ MHZ GHZ KW MW GW KWH MWH GWH VA KVA MVA DB PPM PPB BAR PSI PA KPA "
+    "MPA KG MG MM CM KM FT IN LB LBS OZ MS NM"
+)
+CAPITAL_UNITS = frozenset(f"{UNITS_IN_CAPITALS} {CURRENCY_CODES.upper()}".split())
+"""Units that are written in capitals; other capitals at a whole number are a code or a size."""
 SPACE = r"[\s\x{00a0}\x{2007}\x{2009}\x{202f}]*"
 PARTS = (
     rf"^(?P<open>\()?(?P<sign>[+\x{{2212}}-]?){PREFIX}{SPACE}[+\x{{2212}}-]?"
@@ -155,8 +161,20 @@ def _find_form(cells: pa.Array, weights: pa.Array) -> NumberFormat | MixedUnits 
         return MixedUnits(tuple(units)) if of_one and len(units) <= 12 else None
     bodies = parts.field("body")
     way = _find_separators(bodies, weights)
+    if suffix.isupper() and len(suffix) > 1 and suffix not in CAPITAL_UNITS and not prefix and _attached(cells, suffix):
+        return None
     accounting = pc.any(pc.not_equal(parts.field("close"), "")).as_py()
-    return NumberFormat(decimal=way[0], thousands=way[1], prefix=prefix, suffix=suffix, accounting=bool(accounting))
+    minus: Literal["-", "\u2212"] = "\u2212" if pc.any(pc.match_substring(cells, "\u2212")).as_py() else "-"
+    return NumberFormat(
+        decimal=way[0], thousands=way[1], prefix=prefix, suffix=suffix, accounting=bool(accounting), minus=minus
+    )
+
+
+def _attached(cells: pa.Array, suffix: str) -> bool:
+    """Whether the suffix stands at whole numbers, without a space, as in sizes (2XL) and codes (12AB)."""
+    return bool(
+        pc.mean(pc.cast(pc.match_substring_regex(cells, rf"^\d+{re.escape(suffix)}$"), pa.float64())).as_py() > 0.5
+    )
 
 
 def _find_separators(bodies: pa.Array, weights: pa.Array) -> Separators:

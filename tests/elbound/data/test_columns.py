@@ -325,3 +325,33 @@ def test_a_schema_is_written_as_before_where_nothing_is_special() -> None:
     }  # fmt: skip
     column = Column(name="a", kind="numeric", number=NumberFormat(decimal=",", gaps=("-",)))
     assert Column.model_validate_json(column.model_dump_json()) == column
+
+
+def test_the_minus_sign_of_typesetters_is_a_minus() -> None:
+    found = infer(a=["\u22121.5", "2.25", "-3", "4"] * 50)
+    column = column_of(found)
+    assert column.number == NumberFormat(minus="\u2212")
+    assert "'\u2212' (U+2212) for a minus" in found.warnings[0]
+    read = TablePreprocessor(TableSchema(columns=(column,))).rows_to_tensor([{"a": "\u22121.5"}, {"a": "-2"}, {"a": 3}])
+    assert read.only().tolist() == [[-1.5], [-2.0], [3.0]]
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["0XL", "1XL", "2XL"], "categorical"),
+        (["12AB", "13AB", "14AB"], "categorical"),
+        (["10MB", "20MB", "30MB"], "numeric"),
+        (["1.5XL", "2.25XL", "3XL"], "numeric"),
+        (["230V", "110V", "24V"], "numeric"),
+    ],
+)
+def test_capitals_at_a_whole_number_are_a_size_or_a_code_unless_they_are_a_unit(cells: list[str], kind: str) -> None:
+    assert column_of(infer(a=(cells * 67)[:200])).kind == kind
+
+
+def test_numbers_that_begin_with_0_are_said() -> None:
+    found = infer(a=["01067", "04109", "10115", "80331", "10117"] * 40)
+    assert column_of(found).kind == "numeric"
+    assert "cells such as '01067' begin with 0" in found.warnings[0]
+    assert not infer(a=["0.5", "0", "10", "2"] * 50).warnings
