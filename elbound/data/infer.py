@@ -10,7 +10,7 @@ from elbound.data.celltext import as_text, is_text
 from elbound.data.columns.facts import ColumnFacts
 from elbound.data.columns.rules import LEVEL_CAP, RULES, Rule
 from elbound.data.columns.warn import about, left_out
-from elbound.data.columns.writing import Evidence, MixedUnits, Writing, find_writing, point_evidence, settle
+from elbound.data.columns.writing import Evidence, MixedUnits, MixedWays, Writing, find_writing, point_evidence, settle
 from elbound.data.numberformat import clear_gaps, parse_numbers
 from elbound.data.schema import Column, IgnoredColumn, TableSchema, doubled_names, list_names
 from elbound.errors import SchemaError
@@ -69,7 +69,7 @@ def infer_schema(
         else:
             ignored.append(found)
             lost.append((name, rule))
-            warnings.append(left_out(found, rule))
+            warnings.append(left_out(found, rule, writing))
             if facts.included:
                 raise SchemaError(f"--include {name}: the column cannot be scored: {found.reason}", where=name)
     if not columns:
@@ -132,9 +132,11 @@ def _decide(facts: ColumnFacts) -> tuple[Column | IgnoredColumn, Rule]:
     raise AssertionError("no rule holds. This is a bug.")
 
 
-def _writings(table: pa.Table, names: Sequence[str], delimiter: str | None) -> dict[str, Writing | MixedUnits | None]:
+def _writings(
+    table: pa.Table, names: Sequence[str], delimiter: str | None
+) -> dict[str, Writing | MixedUnits | MixedWays | None]:
     """How the numbers of each text column are written; what one column leaves open the others decide."""
-    found: dict[str, Writing | MixedUnits | None] = {}
+    found: dict[str, Writing | MixedUnits | MixedWays | None] = {}
     proofs: set[Evidence] = set()
     for name in names:
         cells = _cells(table.column(name))

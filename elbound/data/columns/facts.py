@@ -92,8 +92,11 @@ class ColumnFacts:
 
     @cached_property
     def steps(self) -> np.ndarray:
-        """Differences from row to row, of the sign that more of them have, so that a falling column rises."""
-        steps = np.diff(self.values) if np.isfinite(self.values).all() else np.full(1, -1.0)
+        """Differences from row to row, of the sign that more of them have, so that a falling column rises.
+
+        Infinite values go up and down.
+        """
+        steps = np.diff(self.values) if np.isfinite(self.values).all() else np.array([-1.0, 1.0])
         return -steps if (steps < 0).sum() > (steps > 0).sum() else steps
 
     @cached_property

@@ -6,20 +6,22 @@ from elbound.data.columns.facts import ColumnFacts
 from elbound.data.columns.names import names_strong_identifier
 from elbound.data.columns.rules import Rule
 from elbound.data.columns.words import look_boolean
-from elbound.data.columns.writing import MixedUnits, Writing
+from elbound.data.columns.writing import MixedUnits, MixedWays, Writing
 from elbound.data.numberformat import NumberFormat
 from elbound.data.schema import Column, IgnoredColumn
 
 MAX_EXAMPLES = 3
 
 
-def left_out(column: IgnoredColumn, rule: Rule) -> str:
+def left_out(column: IgnoredColumn, rule: Rule, writing: Writing | MixedUnits | MixedWays | None) -> str:
     """Why a column is not scored, and the flag that scores it where one does."""
     hint = f" (--include {column.name!r} scores it)" if rule.included else ""
+    if isinstance(writing, MixedWays):
+        hint = f"; its cells {_in_two_ways(writing)}"
     return f"column {column.name!r} is left out: {column.reason}{hint}"
 
 
-def about(column: Column, facts: ColumnFacts, writing: Writing | MixedUnits | None) -> list[str]:
+def about(column: Column, facts: ColumnFacts, writing: Writing | MixedUnits | MixedWays | None) -> list[str]:
     """What was decided against the looks of a column that is scored."""
     found = []
     if isinstance(writing, Writing) and column.kind == "numeric":
@@ -27,6 +29,8 @@ def about(column: Column, facts: ColumnFacts, writing: Writing | MixedUnits | No
     if isinstance(writing, MixedUnits) and column.kind == "categorical":
         units = ", ".join(repr(unit) for unit in writing.units[:MAX_EXAMPLES])
         found.append(f"looks like numbers with several units ({units}); none is dropped, so it is categorical")
+    if isinstance(writing, MixedWays) and column.kind == "categorical":
+        found.append(f"is categorical, but its cells {_in_two_ways(writing)}")
     if column.kept_words:
         words = " and ".join(repr(word) for word in column.kept_words)
         found.append(f"has {words} as a value, not as a missing cell")
@@ -36,6 +40,11 @@ def about(column: Column, facts: ColumnFacts, writing: Writing | MixedUnits | No
     if column.kind == "numeric" and not facts.included:
         found += _about_numbers(facts)
     return [f"column {column.name!r} {text}" for text in found]
+
+
+def _in_two_ways(writing: MixedWays) -> str:
+    one, other = writing.examples
+    return f"look like numbers that are written in two ways, as {one[:40]!r} and {other[:40]!r}: write them in one"
 
 
 def _about_writing(writing: Writing, facts: ColumnFacts) -> list[str]:

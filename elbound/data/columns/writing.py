@@ -79,7 +79,14 @@ class MixedUnits:
     units: tuple[str, ...]
 
 
-def find_writing(text: pa.ChunkedArray) -> Writing | MixedUnits | None:
+@dataclass(frozen=True)
+class MixedWays:
+    """Numbers that are written in two ways, with an example of each: no single way reads them all."""
+
+    examples: tuple[str, str]
+
+
+def find_writing(text: pa.ChunkedArray) -> Writing | MixedUnits | MixedWays | None:
     """How the numbers of trimmed `text` are written; None where the cells are no numbers."""
     numbers = numbers_or_none(text)
     if numbers is not None:
@@ -101,9 +108,9 @@ def find_writing(text: pa.ChunkedArray) -> Writing | MixedUnits | None:
     form = form.model_copy(update={"gaps": names})
     good = pc.match_substring_regex(cells, form.pattern)
     numbers_seen = pc.sum(pc.if_else(good, weights, 0)).as_py()
-    if numbers_seen < max(MIN_NUMBERS, MIN_NUMBER_SHARE * (total - absent)):
-        return None
     wrong = pc.and_not(pc.invert(good), gap)
+    if numbers_seen < max(MIN_NUMBERS, MIN_NUMBER_SHARE * (total - absent)):
+        return _mixed_ways(cells.filter(good), cells.filter(wrong))
     rival = _rival(form, cells.filter(good))
     return Writing(
         form,
@@ -131,6 +138,16 @@ def settle(writing: Writing, decimal: Evidence) -> Writing:
     if writing.rival is None or not decimal or writing.form.decimal == decimal:
         return writing
     return replace(writing, form=writing.rival, rival=writing.form, undecided=False, numbers=None)
+
+
+def _mixed_ways(good: pa.Array, wrong: pa.Array) -> MixedWays | None:
+    """Whether the cells that one way of writing does not read are all numbers of another."""
+    if len(good) < MIN_NUMBERS or len(wrong) < MIN_NUMBERS:
+        return None
+    other = _find_form(wrong, pa.array([1] * len(wrong)))
+    if not isinstance(other, NumberFormat) or not pc.all(pc.match_substring_regex(wrong, other.pattern)).as_py():
+        return None
+    return MixedWays((good[0].as_py(), wrong[0].as_py()))
 
 
 def _mostly_digits(text: pa.ChunkedArray) -> bool:

@@ -355,3 +355,27 @@ def test_numbers_that_begin_with_0_are_said() -> None:
     assert column_of(found).kind == "numeric"
     assert "cells such as '01067' begin with 0" in found.warnings[0]
     assert not infer(a=["0.5", "0", "10", "2"] * 50).warnings
+
+
+def test_numbers_that_are_written_in_two_ways_are_said() -> None:
+    numbers = [f"{number:.2f}" for number in WIDTHS]
+    mixed = [cell.replace(".", ",") if i % 2 else cell for i, cell in enumerate(numbers)]
+    (warning,) = infer(a=mixed).warnings
+    assert "'a' is left out: free text" in warning
+    assert "written in two ways, as" in warning
+    coarse = [cell[:2] + ("," if i % 2 else ".") + cell[3] for i, cell in enumerate(["20.1", "20.2", "20.3"] * 67)][:N]
+    assert "is categorical, but its cells look like numbers that are written in two ways" in infer(a=coarse).warnings[0]
+    addresses = [f"10.0.{i % 9}.{i % 7}" for i in range(N)]
+    assert not infer(a=addresses).warnings
+
+
+@pytest.mark.parametrize(
+    "zone", [" Europe/Berlin", "+01:00[Europe/Berlin]", " (CET)", " CET", "Z", " America/New_York"]
+)
+def test_times_with_the_name_of_a_zone_are_times(zone: str) -> None:
+    cells = [f"2026-01-{1 + i % 28:02d}T10:00:00{zone}" for i in range(N)]
+    assert reason(infer(a=cells)).startswith("a date or time")
+
+
+def test_infinite_cells_do_not_rise() -> None:
+    assert not infer(a=["inf", *map(str, WIDTHS[1:])]).warnings
