@@ -323,8 +323,14 @@ REFUSALS = [
     (b"a,b,c,ok,site,d\n", "text/csv", ROWS, 422, "schema_mismatch", "unknown: 'd'"),
     (b"a,b,c,ok,site\n", "text/csv", ROWS, 422, "no_item_scored", "no items"),
     (b"\xff\xfd\x00", "text/csv", ROWS, 400, "decode_failed", "UTF-8"),
-    (b"PK", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", ROWS, 415, "unsupported",
-     "save the workbook as CSV in UTF-8"),
+    (
+        b"PK",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        ROWS,
+        415,
+        "unsupported",
+        "save the workbook as CSV in UTF-8",
+    ),
     (b"PK\x03\x04 xl/workbook.xml", "text/csv", ROWS, 415, "unsupported", "this is an Excel or OpenDocument workbook"),
     (
         ",".join(f"c{i}" for i in range(10_000)).encode() + b"\n",
