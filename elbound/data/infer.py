@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from elbound.data.celltext import as_text, is_text
 from elbound.data.columns.facts import ColumnFacts
 from elbound.data.columns.rules import LEVEL_CAP, RULES, Rule
-from elbound.data.columns.warn import about, left_out
+from elbound.data.columns.warn import about, left_out, mixed_labels
 from elbound.data.columns.writing import Evidence, MixedUnits, MixedWays, Writing, find_writing, point_evidence, settle
 from elbound.data.numberformat import clear_gaps, parse_numbers
 from elbound.data.schema import Column, IgnoredColumn, TableSchema, doubled_names, list_names
@@ -69,7 +69,9 @@ def infer_schema(
         else:
             ignored.append(found)
             lost.append((name, rule))
-            warnings.append(left_out(found, rule, writing))
+            warnings.append(left_out(found, includable=_can_be_included(facts, rule), writing=writing))
+            if rule.column == "label" and (labels := mixed_labels(facts)):
+                undecided.append(labels)
             if facts.included:
                 raise SchemaError(f"--include {name}: the column cannot be scored: {found.reason}", where=name)
     if not columns:
@@ -130,6 +132,14 @@ def _decide(facts: ColumnFacts) -> tuple[Column | IgnoredColumn, Rule]:
         if found is not None:
             return found, rule
     raise AssertionError("no rule holds. This is a bug.")
+
+
+def _can_be_included(facts: ColumnFacts, rule: Rule) -> bool:
+    """Whether `--include` scores a column that `rule` leaves out."""
+    if not rule.included:
+        return False
+    included = ColumnFacts(facts.name, facts.cells, writing=facts.writing, included=True)
+    return isinstance(_decide(included)[0], Column)
 
 
 def _writings(

@@ -15,7 +15,7 @@ THOUSANDS = {"": "", ",": ",", ".": r"\.", "'": "['\u2019]", " ": SPACES}
 """The pattern of each separator of thousands."""
 PLACEHOLDERS = frozenset(
     {
-        "-", "--", "---", "\u2013", "\u2014", "?", "??", ".", "..", "...", "*", "/", "_", "n.a.",
+        "-", "--", "---", "\u2013", "\u2014", "?", "??", "\\n", ".", "..", "...", "*", "/", "_", "n.a.",
         "n.a", "na.", "n. a.",
         "n/d", "n.d.", "nd", "k.a.", "k. a.", "tbd", "nil", "nv", "missing", "unknown", "not available",
         "(null)", "<null>",
@@ -63,6 +63,9 @@ class NumberFormat(BaseModel):
         if self.plain:
             return f"(?i){NUMBER_PATTERN}"
         number = body_pattern(self.decimal, self.thousands)
+        if not self.thousands:  # a larger number than training had: both separators in one cell leave no doubt
+            other = r"\." if self.decimal == "," else ","
+            number = rf"(?:{number}|[1-9]\d{{0,2}}(?:{other}\d{{3}})+{re.escape(self.decimal)}\d+)"
         before = f"{re.escape(self.prefix)}{SPACES}*" if self.prefix else ""
         after = f"{SPACES}*{re.escape(self.suffix)}" if self.suffix else ""
         sign = "[+\u2212-]?"
@@ -125,8 +128,9 @@ def _plainly_written(text: pa.ChunkedArray, form: NumberFormat) -> pa.ChunkedArr
         text = pc.replace_substring_regex(text, r"[()]|-$", "")
         text = pc.if_else(negative, pc.binary_join_element_wise("-", text, ""), text)
     text = pc.replace_substring(text, "\u2212", "-")
-    if form.thousands not in ("", " "):
-        text = pc.replace_substring_regex(text, THOUSANDS[form.thousands], "")
+    thousands = form.thousands or ("." if form.decimal == "," else ",")
+    if thousands != " ":
+        text = pc.replace_substring_regex(text, THOUSANDS[thousands], "")
     return pc.replace_substring(text, ",", ".") if form.decimal == "," else text
 
 

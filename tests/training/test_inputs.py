@@ -174,6 +174,7 @@ def test_a_partial_schema_file_ignores_the_other_columns(write: Write) -> None:
         IgnoredColumn(name="b", reason="not in the schema file"),
         IgnoredColumn(name="t", reason="not in the schema file"),
     )
+    assert "does not name are left out: 'b', 't'" in found.warnings[-1]
     split = source(path, schema_file=partial, split_by="site", id="t")
     assert isinstance(split.schema, TableSchema)
     assert split.schema.names == ("a",)

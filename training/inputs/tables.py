@@ -43,7 +43,10 @@ def read_rows(config: DataConfig) -> Source:
     if not isinstance(schema, TableSchema):
         raise SchemaError(f"{config.schema_file} describes images; the data are a table", where="data.schema_file")
     completed = _completed(schema, table, exclude, config)
-    return Source(table, completed, groups, _labels(table, completed), read.warnings, read.doubts)
+    named = {column.name for column in schema.columns} | {column.name for column in schema.ignored}
+    left = [column.name for column in completed.ignored if column.name not in named and column.name not in exclude]
+    said = [f"columns that {config.schema_file} does not name are left out: {list_names(left)}"] if left else []
+    return Source(table, completed, groups, _labels(table, completed), [*read.warnings, *said], read.doubts)
 
 
 def _labels(table: pa.Table, schema: TableSchema) -> list[str | None] | None:

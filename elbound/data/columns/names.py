@@ -10,7 +10,7 @@ MAYBE_ROW_NUMBER = re.compile(r"^level_\d$|^index$|^rownames?$|^row_?num(ber)?$|
 ID_WORDS = frozenset((
     "id", "ids", "uid", "uids", "oid", "pk", "key", "uuid", "guid", "index", "idx", "rowid", "rownum", "row",
     "rowname", "rownames", "no", "nr", "num", "number", "#", "seq", "sequence", "serial", "sn", "recno", "imei",
-    "isbn", "ssn", "vin", "barcode", "sku", "hash", "token",
+    "isbn", "ssn", "vin", "barcode", "sku", "hash", "token", "phone", "telephone", "telefon", "mobile", "fax", "iban",
 ))  # fmt: skip
 ID_ENDING = re.compile(
     r"^(account|asset|batch|case|client|customer|device|driver|employee|equipment|event|invoice|item|job|lot|machine|member"

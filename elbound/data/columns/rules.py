@@ -15,7 +15,7 @@ from elbound.data.columns.names import (
     names_identifier,
     names_label,
 )
-from elbound.data.columns.times import is_iso_time, number_time, text_time
+from elbound.data.columns.times import CLOCK_OR_DURATION, is_iso_time, number_time, text_time
 from elbound.data.columns.words import are_boolean, are_verdicts
 from elbound.data.schema import Column, IgnoredColumn
 
@@ -78,6 +78,8 @@ def _time(facts: ColumnFacts) -> Found:
     reason = text_time(facts) or number_time(facts)
     if reason is None:
         return None
+    if reason == CLOCK_OR_DURATION:
+        return IgnoredColumn(name=facts.name, reason=f"{reason}: write it as a number, such as minutes")
     hint = "Derive columns such as the hour" + (", or name it in --schema with kind 'datetime'" * is_iso_time(facts))
     return IgnoredColumn(name=facts.name, reason=f"{reason}: every later row would look new. {hint}")
 

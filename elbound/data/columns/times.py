@@ -53,6 +53,8 @@ DATE = (
 """A whole cell that is a day, with or without a clock time or a weekday, or a week, a month or a quarter of a year."""
 TIME_OF_DAY = r"(?i)^(?:\d{1,2}:[0-5]\d(?::[0-5]\d(?:[.,]\d+)?)?(?:\s*[ap]\.?m\.?)?|\d{1,2}\s*[ap]\.?m\.?)$"
 
+CLOCK_OR_DURATION = "a time of day or a duration as text"
+
 SECONDS_1990, SECONDS_2100 = 631_152_000.0, 4_102_444_800.0
 UNITS = {1.0: "seconds", 1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}
 EXCEL_DAYS = (20_000.0, 60_000.0)
@@ -78,7 +80,7 @@ def text_time(facts: ColumnFacts) -> str | None:
     if _share_matching(facts.text, DATE) >= MIN_DATE_SHARE:
         return "a date or time"
     if _share_matching(facts.text, TIME_OF_DAY) >= MIN_DATE_SHARE:
-        return "a time of day or a duration as text"
+        return CLOCK_OR_DURATION
     return None
 
 

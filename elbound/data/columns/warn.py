@@ -4,7 +4,6 @@ import pyarrow.compute as pc
 
 from elbound.data.columns.facts import ColumnFacts
 from elbound.data.columns.names import names_strong_identifier
-from elbound.data.columns.rules import Rule
 from elbound.data.columns.words import look_boolean
 from elbound.data.columns.writing import MixedUnits, MixedWays, Writing
 from elbound.data.numberformat import NumberFormat
@@ -13,12 +12,26 @@ from elbound.data.schema import Column, IgnoredColumn
 MAX_EXAMPLES = 3
 
 
-def left_out(column: IgnoredColumn, rule: Rule, writing: Writing | MixedUnits | MixedWays | None) -> str:
+def left_out(column: IgnoredColumn, *, includable: bool, writing: Writing | MixedUnits | MixedWays | None) -> str:
     """Why a column is not scored, and the flag that scores it where one does."""
-    hint = f" (--include {column.name!r} scores it)" if rule.included else ""
+    hint = f" (--include {column.name!r} scores it)" if includable else ""
     if isinstance(writing, MixedWays):
         hint = f"; its cells {_in_two_ways(writing)}"
+    if isinstance(writing, MixedUnits):
+        hint = f"; its cells look like numbers with several units ({_units(writing)}): one unit makes it a number"
     return f"column {column.name!r} is left out: {column.reason}{hint}"
+
+
+def mixed_labels(facts: ColumnFacts) -> str | None:
+    """The doubt about a label of two values: rows of both would train as normal. None where all rows have one."""
+    counts = facts.cells.drop_null().value_counts()
+    if len(counts) < 2:
+        return None
+    shown = " and ".join(f"{one['counts']} rows {str(one['values'])[:40]!r}" for one in counts.slice(0, 2))
+    return (
+        f"column {facts.name!r} looks like a label of two values ({shown}), and rows of both would train as normal: "
+        f"keep the normal rows alone, or say --exclude {facts.name!r} or --include {facts.name!r} if it is none"
+    )
 
 
 def about(column: Column, facts: ColumnFacts, writing: Writing | MixedUnits | MixedWays | None) -> list[str]:
@@ -27,8 +40,9 @@ def about(column: Column, facts: ColumnFacts, writing: Writing | MixedUnits | Mi
     if isinstance(writing, Writing) and column.kind == "numeric":
         found += _about_writing(writing, facts)
     if isinstance(writing, MixedUnits) and column.kind == "categorical":
-        units = ", ".join(repr(unit) for unit in writing.units[:MAX_EXAMPLES])
-        found.append(f"looks like numbers with several units ({units}); none is dropped, so it is categorical")
+        found.append(
+            f"looks like numbers with several units ({_units(writing)}); none is dropped, so it is categorical"
+        )
     if isinstance(writing, MixedWays) and column.kind == "categorical":
         found.append(f"is categorical, but its cells {_in_two_ways(writing)}")
     if column.kept_words:
@@ -40,6 +54,10 @@ def about(column: Column, facts: ColumnFacts, writing: Writing | MixedUnits | Mi
     if column.kind == "numeric" and not facts.included:
         found += _about_numbers(facts)
     return [f"column {column.name!r} {text}" for text in found]
+
+
+def _units(writing: MixedUnits) -> str:
+    return ", ".join(repr(unit) for unit in writing.units[:MAX_EXAMPLES])
 
 
 def _in_two_ways(writing: MixedWays) -> str:
@@ -56,8 +74,8 @@ def _about_writing(writing: Writing, facts: ColumnFacts) -> list[str]:
             found[-1] += "; the number stays in percent"
     if writing.rival is not None and not form.plain:
         found[-1] += (
-            f". It could be {writing.rival.describe()} as well: a --schema file whose entry of the column has "
-            f"{_as_json(writing.rival)} says so"
+            f". It could be {writing.rival.describe()} as well: a --schema file, which lists every column, says so by "
+            f"{_as_json(writing.rival)} in the entry of this one"
         )
     if writing.gaps:
         found.append(f"has {_counted(writing.gaps)} among its numbers, which count as missing cells")
@@ -78,8 +96,8 @@ def _about_numbers(facts: ColumnFacts) -> list[str]:
     if facts.text is not None and pc.any(pc.match_substring_regex(facts.text, r"^0\d")).as_py():
         example = facts.text.filter(pc.match_substring_regex(facts.text, r"^0\d"))[0].as_py()
         return [
-            f"is read as numbers, but cells such as {example!r} begin with 0: codes belong into a --schema file as "
-            f'{{"name": "{facts.name}", "kind": "categorical"}}'
+            f"is read as numbers, but cells such as {example!r} begin with 0: codes are categories in a "
+            f'--schema file, which lists every column, this one as {{"name": "{facts.name}", "kind": "categorical"}}'
         ]
     if facts.whole and names_strong_identifier(facts.name) and facts.distinct > 2:
         return [f"is named as an identifier, but repeats, so it is scored; --exclude {facts.name!r} leaves it out"]

@@ -45,7 +45,9 @@ Separators = tuple[Literal[".", ","], Literal["", ",", ".", "'", " "]]
 WAYS: tuple[Separators, ...] = (
     (".", ""), (",", ""), (".", ","), (",", "."), (".", " "), (",", " "), (".", "'"), (",", "'"),
 )  # fmt: skip
-GROUPED_BY_POINTS = r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$"
+GROUPED_BY_POINTS = r"^[+-]?(?:[1-9]\d{0,2}(?:\.\d{3})+|\d{1,3})$"
+MIN_WHOLE_SHARE = 0.05
+"""Share of cells below 1,000 without a point from which points before three digits are taken for thousands."""
 AMBIGUOUS_BY_COMMA = r"^[1-9]\d{0,2}(,\d{3})$"
 PLAIN = NumberFormat()
 Evidence = Literal[".", ",", ""]
@@ -90,8 +92,7 @@ def find_writing(text: pa.ChunkedArray) -> Writing | MixedUnits | MixedWays | No
     """How the numbers of trimmed `text` are written; None where the cells are no numbers."""
     numbers = numbers_or_none(text)
     if numbers is not None:
-        rival = NumberFormat(decimal=",", thousands=".") if _all_match(text, GROUPED_BY_POINTS) else None
-        return Writing(numbers=numbers, rival=rival)
+        return _plain_or_grouped(text, numbers)
     if not _mostly_digits(text):
         return None
     counts = text.drop_null().value_counts()
@@ -119,6 +120,23 @@ def find_writing(text: pa.ChunkedArray) -> Writing | MixedUnits | MixedWays | No
         gaps=_listed(cells, weights, gap),
         bad=_listed(cells, weights, wrong),
     )
+
+
+def _plain_or_grouped(text: pa.ChunkedArray, numbers: pa.ChunkedArray) -> Writing:
+    """Numbers that Arrow reads; where every point stands before three digits they may be points between thousands.
+
+    Whole numbers beside them, such as 270 beside 2.418, say that they are: a fraction of three digits hardly ever
+    ends in 000.
+    """
+    if not _all_match(text, GROUPED_BY_POINTS):
+        return Writing(numbers=numbers)
+    pointed = pc.mean(pc.cast(pc.match_substring(text.drop_null(), "."), pa.float64())).as_py()
+    if not pointed:
+        return Writing(numbers=numbers)
+    grouped = NumberFormat(decimal=",", thousands=".")
+    if pointed > 1 - MIN_WHOLE_SHARE:
+        return Writing(numbers=numbers, rival=grouped)
+    return Writing(grouped, rival=PLAIN)
 
 
 def point_evidence(writing: Writing, text: pa.ChunkedArray) -> Evidence:

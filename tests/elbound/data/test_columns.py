@@ -126,12 +126,36 @@ def test_commas_before_three_digits_are_decided_by_the_file_and_said() -> None:
     assert column_of(infer(a=round_ones)).number == NumberFormat(thousands=",")
     beside_comma = infer(a=round_ones, b=cells("{},5"))
     assert column_of(beside_comma).number == NumberFormat(decimal=",")
-    assert 'has "number": {"thousands":","} says so' in beside_comma.warnings[0]
+    assert 'says so by "number": {"thousands":","}' in beside_comma.warnings[0]
     alone = pa.table({"a": round_ones, "b": cells("{}")})
     assert column_of(infer_schema(alone, delimiter=";")).number == NumberFormat(decimal=",")
     assert not infer_schema(alone).doubts
     doubtful = infer_schema(pa.table({"a": [f"20,{i}" for i in RNG.integers(100, 999, N)]}))
     assert "decimal comma" in doubtful.doubts[0]
+
+
+def test_points_before_three_digits_beside_small_whole_numbers_stand_between_thousands() -> None:
+    counts = [f"{i:,}".replace(",", ".") for i in RNG.integers(100, 9_000, N)]
+    found = infer(a=counts)
+    assert column_of(found).number == NumberFormat(decimal=",", thousands=".")
+    assert "between thousands" in found.warnings[0]
+    widths = [f"{value:.3f}" for value in RNG.normal(2, 0.2, N)]
+    assert column_of(infer(a=widths)).number is None, "every cell has its point"
+
+
+@pytest.mark.parametrize(("decimal", "text"), [(".", "$99,999.50"), (",", "$99.999,50")])
+def test_both_separators_in_a_later_cell_leave_no_doubt(decimal: str, text: str) -> None:
+    form = NumberFormat.model_validate({"decimal": decimal, "prefix": "$"})
+    numbers, good = parse_numbers(pa.chunked_array([[text]]), form)
+    assert good.to_pylist() == [True]
+    assert numbers.to_pylist() == [99_999.5]
+
+
+def test_the_null_of_a_database_dump_is_a_gap() -> None:
+    found = infer(a=[*cells("{}.5")[:-10], *["\\N"] * 10])
+    number = column_of(found).number
+    assert number is not None
+    assert number.gaps == (r"\n",)
 
 
 def test_units_that_differ_are_not_dropped() -> None:
@@ -174,8 +198,14 @@ FORMS = (
 def test_dates_as_text_are_left_out(form: str) -> None:
     days = [(DAY + datetime.timedelta(hours=7 * i)).strftime(form) for i in range(N)]
     found = infer(a=days)
-    assert "every later row would look new" in reason(found)
-    assert "--include 'a' scores it" in found.warnings[0]
+    why = "write it as a number, such as minutes" if form == "%H:%M:%S" else "every later row would look new"
+    assert why in reason(found)
+    try:
+        infer_schema(pa.table({"kept": WIDTHS, "a": days}), include=("a",))
+        works = True
+    except SchemaError:
+        works = False
+    assert ("--include 'a' scores it" in found.warnings[0]) == works
 
 
 @pytest.mark.parametrize(
@@ -308,7 +338,13 @@ def test_more_than_a_third_that_drops_out_is_in_doubt() -> None:
     assert not infer(a=texts, b=WIDTHS[::-1]).doubts
     (doubt,) = infer(a=texts).doubts
     assert doubt.startswith("1 of 2 columns are left out: 'a'")
-    assert not infer(time=["2026-11-21"] * N, id=RNG.permutation(N), label=[0, 1] * (N // 2)).doubts
+    assert not infer(time=["2026-11-21"] * N, id=RNG.permutation(N), label=[0] * N).doubts
+
+
+def test_a_label_of_two_values_is_in_doubt() -> None:
+    (doubt,) = infer(label=["normal"] * 150 + ["odd"] * 50).doubts
+    assert "150 rows 'normal' and 50 rows 'odd'" in doubt
+    assert not infer(label=["normal"] * N).doubts
 
 
 def test_what_cannot_be_included_is_an_error() -> None:
