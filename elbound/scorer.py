@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -13,12 +11,11 @@ from elbound.agreement import worst_difference
 from elbound.bundle import BundleContent, Manifest, load_bundle, save_bundle
 from elbound.calibration.calibration import Calibration, CalibrationGroups, Decisions, ScoredItems
 from elbound.calibration.resolution import alpha_sentence, unresolved
-from elbound.data.formats import RawTable
-from elbound.data.frames import Frame, as_table, without_mask
 from elbound.data.image import DEFAULT_MAX_PIXELS, ImagePreprocessor
 from elbound.data.items import TensorItems
+from elbound.data.preprocessor import Items, Preprocessor
 from elbound.data.schema import ImageSchema, TableSchema
-from elbound.data.table import Rows, TablePreprocessor
+from elbound.data.table import TablePreprocessor
 from elbound.detector import Detector
 from elbound.device import choose_device
 from elbound.engine import choose_engine, with_small_batches
@@ -29,8 +26,6 @@ from elbound.signature import Trust
 GOLDEN_ITEMS = 8
 GOLDEN_TOLERANCE = 1e-3
 """Largest difference of a golden score, relative to its own size or to 1."""
-
-Items: TypeAlias = "pa.Table | Frame | RawTable | np.ndarray | Rows"
 
 
 class Scorer:
@@ -57,8 +52,7 @@ class Scorer:
         self.device = device
         self.export = export
         self.engine = choose_engine(self.detector, golden, device, export)
-        self.table = TablePreprocessor(manifest.item) if isinstance(manifest.item, TableSchema) else None
-        self.image = ImagePreprocessor(manifest.item) if isinstance(manifest.item, ImageSchema) else None
+        self.preprocessor = Preprocessor(manifest.name, manifest.item)
 
     @classmethod
     def from_bundle(cls, path: Path | str, *, device: str = "auto", trust: Trust | None = None) -> "Scorer":
@@ -96,6 +90,16 @@ class Scorer:
         """
         if self.device.type == "cpu":
             self.engine = with_small_batches(self.engine, self.detector, self.schema, self.golden)
+
+    @property
+    def table(self) -> TablePreprocessor | None:
+        """The preprocessor of rows, where the model scores rows."""
+        return self.preprocessor.table
+
+    @property
+    def image(self) -> ImagePreprocessor | None:
+        """The preprocessor of images, where the model scores images."""
+        return self.preprocessor.image
 
     @property
     def name(self) -> str:
@@ -142,28 +146,8 @@ class Scorer:
         return self.table is not None and self.table.schema.group_by in self.table.schema.names
 
     def to_tensor(self, items: Items) -> TensorItems:
-        """Items as the event tensor of the schema.
-
-        For a table: raw rows, a DataFrame or Arrow table (`elbound.data.frames`), a numeric array `(n, d)` or a list
-        of JSON rows. For images: an integer array `(n, height, width[, channels])`; encoded files go through
-        `images_to_tensor`. A masked cell of an array is a missing one. Raises SchemaError where the whole upload
-        cannot be what the model scores.
-        """
-        if self.image is not None:
-            if isinstance(items, np.ndarray):
-                return self.image.array_to_tensor(np.asarray(without_mask(items)))
-            raise SchemaError(f"{self.name} scores images. Got rows of a table instead")
-        assert self.table is not None
-        if isinstance(items, RawTable):
-            return items.to_tensor(self.table)
-        if isinstance(items, list | tuple):
-            return self.table.rows_to_tensor(items)
-        if isinstance(items, np.ndarray):
-            return self.table.array_to_tensor(np.asarray(without_mask(items)))
-        table = as_table(items)
-        if table is None:
-            raise SchemaError(f"rows, an array or a frame are scored. Got {type(items).__name__} instead")
-        return self.table.to_tensor(table)
+        """Items as the event tensor of the schema; see `Preprocessor.to_tensor`. Raises SchemaError."""
+        return self.preprocessor.to_tensor(items)
 
     def images_to_tensor(
         self,
@@ -174,9 +158,9 @@ class Scorer:
         max_total_pixels: int | None = None,
     ) -> TensorItems:
         """Encoded images as the event tensor; one that cannot be read is the error of that item."""
-        if self.image is None:
-            raise SchemaError(f"{self.name} scores rows of a table. Got images instead")
-        return self.image.to_tensor(files, names=names, max_pixels=max_pixels, max_total_pixels=max_total_pixels)
+        return self.preprocessor.images_to_tensor(
+            files, names=names, max_pixels=max_pixels, max_total_pixels=max_total_pixels
+        )
 
     def raw_scores(self, x: Tensor) -> np.ndarray:
         """Scores of events `(n, *event)`: float64 `(n, scores)` in the order of `detector.score_names`."""

@@ -26,7 +26,9 @@ from service.access.local import LocalRules
 from service.access.middleware import AccessMiddleware
 from service.access.routes import ROUTES, RouteTable, check_listed
 from service.batcher import Batcher
+from service.budget import Budget
 from service.decode import NDJSON
+from service.decoding.pool import Decoders
 from service.drift import DriftMonitor
 from service.errors import on_disconnect, on_elbound_error, on_http_error, on_unexpected_error
 from service.examples import request_body
@@ -121,7 +123,9 @@ def _load(settings: Settings, bundles: Sequence[Path | str], metrics: Metrics, b
     """What the server holds, with its bundles loaded."""
     serving = Serving(ModelRegistry(), metrics, DriftMonitor(settings.state_dir))
     shadows = Shadows(batcher, metrics.store, max_shadow_bytes=settings.max_shadow_bytes)
-    state = State(settings, metrics, batcher, serving.drift, Streams(settings), serving, shadows)
+    budget = Budget(settings.max_inflight_bytes)
+    decoders = Decoders(settings, budget)
+    state = State(settings, metrics, batcher, serving.drift, Streams(settings), serving, shadows, budget, decoders)
     trusted = trusted_keys(settings)
     for bundle in bundles:
         served = open_bundle(local_folder(str(bundle), settings), device=settings.device, trust=Trust(trusted))
@@ -169,6 +173,13 @@ def _watch(state: State) -> None:
     watch("elbound_queue_depth", "Items that wait for the device.", lambda: state.batcher.waiting_rows)
     watch("elbound_queue_limit_items", "Items that may wait for the device.", lambda: settings.max_queue_rows)
     watch("elbound_uploads_open", "Uploads that are being scored piece by piece.", lambda: state.streams.open)
+    watch("elbound_inflight_bytes", "Memory that requests hold.", lambda: state.budget.used_bytes)
+    watch("elbound_inflight_limit_bytes", "Memory that requests may hold.", lambda: settings.max_inflight_bytes)
+    watch(
+        "elbound_decode_waiting",
+        "Uploads that wait for a process to decode them.",
+        lambda: state.decoders.turns.waiting,
+    )
     watch("elbound_spool_bytes", "Uploads and scores set aside on disk.", lambda: spool.used_bytes)
 
 
@@ -177,6 +188,7 @@ def _lifespan(state: State, keys: KeyRing | None) -> Callable[[FastAPI], Any]:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         torch.set_num_threads(1)  # of the event loop: batches that it scores are too small for more
         state.batcher.start()
+        await state.decoders.start()
         state.serving.loop = asyncio.get_running_loop()
         for served in state.registry.models.values():
             await warm_up(state.batcher, served)
@@ -197,6 +209,7 @@ def _lifespan(state: State, keys: KeyRing | None) -> Callable[[FastAPI], Any]:
         gc.unfreeze()
         await state.shadows.end()
         state.batcher.stop()
+        state.decoders.stop()
         state.streams.threads.shutdown()
         stopping.set()
         await asyncio.gather(*tasks)

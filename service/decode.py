@@ -25,10 +25,10 @@ from elbound.data.items import TensorItems
 from elbound.data.longcells import set_long_cells_aside
 from elbound.data.matrix import json_matrix
 from elbound.data.npy import parse_npy
+from elbound.data.preprocessor import Preprocessor
 from elbound.data.schema import ImageSchema
 from elbound.data.workbooks import WORKBOOKS
 from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, SchemaError, UnsupportedMedia
-from elbound.scorer import Scorer
 from service.forms import FormFile, form_files
 from service.settings import Settings
 
@@ -98,7 +98,7 @@ def split_request(body: bytes, content_type: str, settings: Settings) -> list[Up
 
 
 @dataclass
-class Budget:
+class Remaining:
     """What is left of the limits of a request, whatever number of files it comes in."""
 
     rows: int
@@ -106,7 +106,7 @@ class Budget:
     pixels: int
 
     @classmethod
-    def of(cls, settings: Settings) -> "Budget":
+    def of(cls, settings: Settings) -> "Remaining":
         return cls(settings.max_rows, settings.max_expanded_bytes, settings.max_total_pixels)
 
     def charge(self, items: TensorItems) -> None:
@@ -116,7 +116,7 @@ class Budget:
             raise LimitExceeded("the files of the upload together pass max_rows or max_expanded_bytes", where="body")
 
 
-def decode_upload(upload: Upload, scorer: Scorer, settings: Settings, left: Budget) -> TensorItems:
+def decode_upload(upload: Upload, preprocessor: Preprocessor, settings: Settings, left: Remaining) -> TensorItems:
     """Items of one upload, within what is `left` of the limits. Raises DataError where none can be told apart."""
     if not upload.body:
         raise DecodeError("the body is empty", code="body_empty", where=upload.name or "body")
@@ -124,37 +124,37 @@ def decode_upload(upload: Upload, scorer: Scorer, settings: Settings, left: Budg
         advice = _advice(upload.media_type, upload.name or "")
         raise UnsupportedMedia(f"files of type {upload.media_type} are not read{advice}", where=upload.name)
     if upload.media_type in IMAGES:
-        return _images(scorer, [upload.body], [upload.name] if upload.name else None, settings, left)
+        return _images(preprocessor, [upload.body], [upload.name] if upload.name else None, settings, left)
     if upload.media_type == ZIP:
-        return _zip(upload, scorer, settings, left)
+        return _zip(upload, preprocessor, settings, left)
     if upload.media_type != NPY:
-        check_kind(scorer, upload.media_type)
+        check_kind(preprocessor, upload.media_type)
     if upload.media_type == JSON:
-        return scorer.to_tensor(_json_rows(upload.body, scorer, settings, left))
-    limits = table_limits(scorer, settings, max_rows=left.rows, max_bytes=left.expanded_bytes)
+        return preprocessor.to_tensor(_json_rows(upload.body, preprocessor, settings, left))
+    limits = table_limits(preprocessor, settings, max_rows=left.rows, max_bytes=left.expanded_bytes)
     if upload.media_type == NPY:
-        return scorer.to_tensor(parse_npy(upload.body, limits=limits))
+        return preprocessor.to_tensor(parse_npy(upload.body, limits=limits))
     raw = TABLES[upload.media_type](io.BytesIO(upload.body), limits)
-    return scorer.to_tensor(raw if raw.table is None else set_long_cells_aside(raw, limits.max_cell_bytes))
+    return preprocessor.to_tensor(raw if raw.table is None else set_long_cells_aside(raw, limits.max_cell_bytes))
 
 
-def decode_all(uploads: Sequence[Upload], scorer: Scorer, settings: Settings) -> TensorItems:
+def decode_all(uploads: Sequence[Upload], preprocessor: Preprocessor, settings: Settings) -> TensorItems:
     """Items of all uploads, one after the other; a file that fails as a whole is one bad item.
 
     Raises LimitExceeded as soon as the files together pass a limit.
     """
-    left = Budget.of(settings)
+    left = Remaining.of(settings)
     if len(uploads) == 1 and uploads[0].name is None:
-        return decode_upload(uploads[0], scorer, settings, left)
+        return decode_upload(uploads[0], preprocessor, settings, left)
     parts = []
     for upload in uploads:
         try:
-            parts.append(_named(decode_upload(upload, scorer, settings, left), upload.name))
+            parts.append(_named(decode_upload(upload, preprocessor, settings, left), upload.name))
         except LimitExceeded:
             raise
         except DataError as error:
             bad = ItemError(f"{upload.name}: {error.message}", code=error.code, where=error.where or upload.name)
-            empty = torch.empty((0, *scorer.schema.event))
+            empty = torch.empty((0, *preprocessor.schema.event))
             parts.append(TensorItems(empty, np.empty(0, dtype=np.int64), 1, {0: bad}, [upload.name or ""]))
         left.charge(parts[-1])
     return join(parts)
@@ -195,14 +195,14 @@ def _named(items: TensorItems, name: str | None) -> TensorItems:
 
 
 def _images(
-    scorer: Scorer, files: Sequence[bytes], names: Sequence[str] | None, settings: Settings, left: Budget
+    preprocessor: Preprocessor, files: Sequence[bytes], names: Sequence[str] | None, settings: Settings, left: Remaining
 ) -> TensorItems:
     pixels = None if len(files) == 1 and left.pixels >= settings.max_pixels else left.pixels
-    return scorer.images_to_tensor(files, names=names, max_pixels=settings.max_pixels, max_total_pixels=pixels)
+    return preprocessor.images_to_tensor(files, names=names, max_pixels=settings.max_pixels, max_total_pixels=pixels)
 
 
-def _zip(upload: Upload, scorer: Scorer, settings: Settings, left: Budget) -> TensorItems:
-    check_zip(scorer)
+def _zip(upload: Upload, preprocessor: Preprocessor, settings: Settings, left: Remaining) -> TensorItems:
+    check_zip(preprocessor)
     try:
         archive = zipfile.ZipFile(io.BytesIO(upload.body))
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
@@ -224,18 +224,18 @@ def _zip(upload: Upload, scorer: Scorer, settings: Settings, left: Budget) -> Te
                 broken[i] = ItemError(error.message, code="image_unreadable", where=info.filename)
                 files.append(b"")
             left.expanded_bytes -= len(files[-1])
-    items = _images(scorer, files, [info.filename for info in members], settings, left)
+    items = _images(preprocessor, files, [info.filename for info in members], settings, left)
     items.errors.update(broken)
     return items
 
 
 def _json_rows(
-    body: bytes, scorer: Scorer, settings: Settings, left: Budget
+    body: bytes, preprocessor: Preprocessor, settings: Settings, left: Remaining
 ) -> list[dict[str, object] | list[object]] | np.ndarray | RawTable:
     """`{"rows": [...]}`, a bare list of rows, or one row as an object; an array where it is large and of numbers."""
-    if len(body) >= MATRIX_BYTES and scorer.table is not None:
+    if len(body) >= MATRIX_BYTES and preprocessor.table is not None:
         matrix = json_matrix(body, max_bytes=left.expanded_bytes)
-        if matrix is not None and len(matrix) <= left.rows and scorer.table.takes_matrix(matrix):
+        if matrix is not None and len(matrix) <= left.rows and preprocessor.table.takes_matrix(matrix):
             return matrix
     document = load_json(body, max_json_depth=settings.max_json_depth, max_bytes=left.expanded_bytes)
     rows = document
@@ -252,11 +252,11 @@ def _json_rows(
     return set_long_cells_aside(RawTable(rows=rows), settings.max_cell_bytes)
 
 
-def check_kind(scorer: Scorer, media_type: str) -> None:
+def check_kind(preprocessor: Preprocessor, media_type: str) -> None:
     """Raise SchemaError where rows of a table are sent to a model of images."""
-    if isinstance(scorer.schema, ImageSchema):
+    if isinstance(preprocessor.schema, ImageSchema):
         raise SchemaError(
-            f"{scorer.name} scores images. Got {media_type} instead", code="wrong_kind", where="content-type"
+            f"{preprocessor.name} scores images. Got {media_type} instead", code="wrong_kind", where="content-type"
         )
 
 
@@ -266,19 +266,20 @@ def _advice(media_type: str, name: str = "") -> str:
     return ": save the workbook as CSV in UTF-8, or score it by `elbound score`" if is_workbook else ""
 
 
-def check_zip(scorer: Scorer) -> None:
+def check_zip(preprocessor: Preprocessor) -> None:
     """Raise SchemaError where a zip, which holds images, is sent to a model of rows."""
-    if scorer.table is not None:
+    if preprocessor.table is not None:
         raise SchemaError(
-            f"{scorer.name} scores rows of a table. A zip is read for its images alone: unpack it and send its tables",
+            f"{preprocessor.name} scores rows of a table. A zip is read for its images alone: unpack it and send its "
+            "tables",
             code="wrong_kind",
             where="content-type",
         )
 
 
-def table_limits(scorer: Scorer, settings: Settings, *, max_rows: int, max_bytes: int) -> TableLimits:
+def table_limits(preprocessor: Preprocessor, settings: Settings, *, max_rows: int, max_bytes: int) -> TableLimits:
     """The settings, and always room for every column that the model itself knows."""
-    schema = scorer.schema
+    schema = preprocessor.schema
     own = 0 if isinstance(schema, ImageSchema) else len(schema.columns) + len(schema.ignored) + 1
     columns = max(settings.max_columns, own)
     return TableLimits(columns, max_rows, max_bytes, settings.max_cell_bytes, settings.max_json_depth)

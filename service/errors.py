@@ -44,6 +44,18 @@ class SpoolFull(Overloaded):
     default_code = "spool_full"
 
 
+class MemoryFull(Overloaded):
+    """Other requests hold all the memory that requests may hold."""
+
+    default_code = "memory_full"
+
+
+class DecoderFailed(ElboundError):
+    """A process that decodes uploads could not do its work; the log has the reason."""
+
+    default_code = "internal_error"
+
+
 class NotAcceptable(ElboundError):
     """The caller accepts no form of answer that there is."""
 

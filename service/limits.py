@@ -2,7 +2,7 @@
 
 import io
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from starlette.requests import Request
 
@@ -14,27 +14,39 @@ MAX_MEMBERS = 100_000
 """Parts of one gzip: tools that write several make them of 64 kB and more."""
 WINDOW_BYTES = 1 << 12
 """What a member is first given of the body; twice as much each time, since what it leaves over is copied."""
-MAX_WINDOW_BYTES = 1 << 16
-"""It opens to 64 MB at most."""
+MAX_WINDOW_BYTES = 1 << 14
+"""It opens to 16 MB at most."""
 UPLOADED = ("gzip",)
 """The encodings of uploads."""
 
 
-async def read_body(request: Request, *, max_body_bytes: int, encodings: Collection[str] = UPLOADED) -> bytes:
+def hold_nothing(_: int) -> None:
+    """Where nobody counts what is held, since it is little."""
+
+
+async def read_body(
+    request: Request,
+    *,
+    max_body_bytes: int,
+    encodings: Collection[str] = UPLOADED,
+    hold: Callable[[int], None] = hold_nothing,
+) -> bytes:
     """The whole body. What is known before its first byte is refused before: the caller is never asked for it.
 
-    Raises UnsupportedMedia for the encoding, LimitExceeded as soon as the length passes the limit.
+    `hold` is given the bytes of each part that has come. Raises UnsupportedMedia for the encoding, LimitExceeded as
+    soon as the length passes the limit, and what `hold` raises.
     """
     check_encoding(content_encoding(request), encodings)
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_body_bytes:
         raise body_too_large(announced, max_body_bytes)
-    body = bytearray()
+    body = io.BytesIO()  # grows in place, and gives away what it holds without a copy
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_body_bytes:
+        hold(len(chunk))
+        body.write(chunk)
+        if body.tell() > max_body_bytes:
             raise body_too_large(f"more than {max_body_bytes:,}", max_body_bytes)
-    return bytes(body)
+    return body.getvalue()
 
 
 def body_too_large(found: str, max_body_bytes: int) -> LimitExceeded:
@@ -59,8 +71,11 @@ def check_encoding(encoding: str, encodings: Collection[str] = UPLOADED) -> None
         )
 
 
-def expand(body: bytes, encoding: str, *, max_expanded_bytes: int) -> bytes:
-    """The body behind a Content-Encoding that was checked. Raises DecodeError, LimitExceeded."""
+def expand(body: bytes, encoding: str, *, max_expanded_bytes: int, hold: Callable[[int], None] = hold_nothing) -> bytes:
+    """The body behind a Content-Encoding that was checked; `hold` is given the bytes that it opens to.
+
+    Raises DecodeError, LimitExceeded, and what `hold` raises.
+    """
     if encoding not in WINDOW_BITS:
         return body
     opened = io.BytesIO()  # gives away what it holds without a copy
@@ -76,9 +91,11 @@ def expand(body: bytes, encoding: str, *, max_expanded_bytes: int) -> bytes:
             if not piece:
                 raise DecodeError(f"the {encoding} body is truncated", where="body")
             try:
-                size += opened.write(member.decompress(piece, max_expanded_bytes + 1 - size))
+                data = member.decompress(piece, max_expanded_bytes + 1 - size)
             except zlib.error as error:
                 raise DecodeError(f"the body is not readable as {encoding}: {error}", where="body") from error
+            hold(len(data))
+            size += opened.write(data)
             if size > max_expanded_bytes:
                 raise LimitExceeded(
                     f"the body opens to more than {max_expanded_bytes:,} bytes", code="body_too_large", where="body"

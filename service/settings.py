@@ -79,6 +79,14 @@ class Settings:
         "Most that a gzip, a zip or a compressed table may open to, and that JSON may take once it is parsed.",
         low=1,
     )
+    max_inflight_bytes: int = _setting(
+        640 << 20,
+        "Memory that all requests together hold: bodies, what they open to, their items, unread answers; beyond, 503.",
+        low=1 << 20,
+    )
+    decoders: int = _setting(
+        2, "Processes that decode uploads, each with 64 MB beside that; an upload that takes more asks for it.", low=1
+    )
     max_rows: int = _setting(100_000, "Most items in one upload.", low=1)
     max_stream_bytes: int = _setting(
         16 << 30, "Largest body that is scored piece by piece, as received and as opened.", low=1

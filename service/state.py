@@ -10,6 +10,8 @@ from elbound.calibration.calibration import Decisions, ScoredItems
 from elbound.data.items import TensorItems
 from elbound.scorer import Scorer
 from service.batcher import Batcher
+from service.budget import Budget
+from service.decoding.pool import Decoders
 from service.drift import DriftMonitor
 from service.live import Live, live_record
 from service.metrics import Metrics
@@ -30,6 +32,8 @@ class State:
     streams: Streams
     serving: Serving
     shadows: Shadows
+    budget: Budget
+    decoders: Decoders
     store: StoreModels | None = None
     """Models whose versions change, where there are such."""
     loaded: bool = False

@@ -21,8 +21,9 @@ BLOCK_BYTES = 1 << 20
 """Arrow reads 32 of them ahead, and no row that is longer than one."""
 MAX_LINE_BYTES = 16 << 20
 LINE_FEED = 0x0A
-MAX_RAGGED_ROWS = 200_000
-"""Ragged rows one after the other that are told one by one: Arrow gives nothing back before the next good row."""
+MAX_RAGGED_ROWS, FEW_RAGGED_ROWS = 200_000, 20_000
+"""Ragged rows one after the other, of a file and of an upload, that are told one by one: Arrow gives nothing back
+before the next good row, and all their errors are kept until then."""
 
 
 class WholeLines:
@@ -103,22 +104,26 @@ class WholeLines:
 
 
 class CountedRaggedRows(RaggedRows):
-    """Ragged rows of a stream; `too_many` is the place after `MAX_RAGGED_ROWS` of them, one after the other."""
+    """Ragged rows of a stream; `too_many` is the place after `most_in_a_row` of them. None is kept from there on."""
 
-    def __init__(self, lines: WholeLines) -> None:
+    def __init__(self, lines: WholeLines, most_in_a_row: int) -> None:
         super().__init__()
         self.lines = lines
+        self.most_in_a_row = most_in_a_row
         self.too_many: int | None = None
         self._next = self._run = 0
 
     def __call__(self, row: pyarrow.csv.InvalidRow) -> str:
+        if self.too_many is not None:  # the rest of the block that Arrow has begun
+            self.last = row.text
+            return "skip"
         place = row.number - 1
         self._run = self._run + 1 if place == self._next else 1
         self._next = place + 1
-        if self._run == MAX_RAGGED_ROWS and self.too_many is None:
+        if self._run == self.most_in_a_row:
             self.too_many = place + 1
             self.lines.break_off(
-                f"{MAX_RAGGED_ROWS:,} rows one after the other do not have the header's "
+                f"{self.most_in_a_row:,} rows one after the other do not have the header's "
                 f"{row.expected_columns:,} cells, as row {place:,}, which has {row.actual_columns:,}"
             )
         return super().__call__(row)
@@ -152,7 +157,7 @@ def csv_pieces(
     empty = pa.table({name: pa.array([], pa.string()) for name in head.names})
     check(empty)
     text = CsvText(cast("BinaryIO", lines), head, is_text=True)
-    ragged = CountedRaggedRows(lines)
+    ragged = CountedRaggedRows(lines, MAX_RAGGED_ROWS if limits is NO_LIMITS else FEW_RAGGED_ROWS)
     cutter = Cutter(empty, rows, wanted, ragged.bad, piece_bytes=piece_bytes)
     options = csv_options(head, ragged, block_bytes=BLOCK_BYTES)
     try:

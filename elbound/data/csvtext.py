@@ -1,6 +1,7 @@
 """The text of a CSV below its header as a stream, and how Arrow is to read it."""
 
 import codecs
+import math
 from collections import deque
 from typing import BinaryIO
 
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from elbound.data.csvhead import CsvHead
+from elbound.data.items import keep_error
 from elbound.data.kinds import not_utf8
 from elbound.errors import DecodeError, ItemError
 
@@ -75,9 +77,13 @@ class CsvText:
 
 
 class RaggedRows:
-    """Rows of a CSV with more or fewer cells than the header, by place; `last` is the text of the last of them."""
+    """Rows of a CSV with more or fewer cells than the header, by place; `last` is the text of the last of them.
 
-    def __init__(self) -> None:
+    More than `most` of them end the reading.
+    """
+
+    def __init__(self, most: float = math.inf) -> None:
+        self.most = most
         self.bad: dict[int, ItemError] = {}
         self.last = ""
 
@@ -85,8 +91,8 @@ class RaggedRows:
         self.last = row.text
         place = row.number - 1
         message = f"has {row.actual_columns:,} cells, the header has {row.expected_columns:,}"
-        self.bad[place] = ItemError(message, code="row_ragged", where=f"row {place}")
-        return "skip"
+        keep_error(self.bad, place, ItemError(message, code="row_ragged", where=f"row {place}"))
+        return "skip" if len(self.bad) <= self.most + 1 else "error"  # the row that is put at the end is one
 
 
 def csv_options(

@@ -18,20 +18,26 @@ import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
 
+from elbound.data.arrowsizes import MeasuredStream
 from elbound.data.celltext import list_to_arrow
 from elbound.data.csvhead import MAX_HEADER_BYTES, CsvHead, csv_head, trimmed
 from elbound.data.csvtext import CsvText, RaggedRows, csv_options
 from elbound.data.encodings import is_compact, write_out, written_bytes
-from elbound.data.items import TensorItems
+from elbound.data.items import TensorItems, keep_error
 from elbound.data.jsonbounds import MAX_PARSED_DEPTH, MOST_BYTES, HeldRows, check_depth, check_size
 from elbound.data.kinds import START_BYTES, as_utf8, check_csv
 from elbound.data.longcells import long_cell
+from elbound.data.memory import announce
 from elbound.data.schema import TableSchema
 from elbound.data.table import Rows, TablePreprocessor
 from elbound.errors import DecodeError, ItemError, LimitExceeded
 
 DICTIONARY_BYTES = 1 << 30
 """Text in row groups of Parquet up to this size is read as dictionaries, which Arrow ends at 2 GiB."""
+
+
+PARQUET_COPIES = 3
+"""Of a table that is read: its pages, its columns, and its cells as numbers."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +135,12 @@ def parse_csv(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
     limits.check(columns=len(head.cells))
     head.check()
     text = CsvText(source, head)
-    ragged = RaggedRows()
+    ragged = RaggedRows(limits.max_rows)
     bad = ragged.bad
     try:
         table = pyarrow.csv.read_csv(text, *csv_options(head, ragged, nameless=True))
     except pa.ArrowException as error:
+        limits.check(rows=len(bad))
         raise DecodeError(f"not readable as CSV: {error}") from error
     end = table.num_rows + len(bad) - 1
     if end not in bad or ragged.last != text.last_row:
@@ -172,6 +179,7 @@ def parse_parquet(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTa
         reader = pyarrow.parquet.ParquetFile(source, read_dictionary=text)
         tables = [reader.schema_arrow.empty_table()]
         size = 0
+        announce(PARQUET_COPIES * _footer_bytes(reader))
         for i in range(reader.num_row_groups):
             tables.append(reader.read_row_group(i))
             tables[-1].validate(full=True)
@@ -182,15 +190,8 @@ def parse_parquet(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTa
 
 def parse_arrow(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
     """An Arrow IPC stream or file (Feather 2). Raises DecodeError, LimitExceeded."""
-    start = source.read(6)
-    source.seek(0)
     with decoding("Arrow IPC"):
-        if start == b"ARROW1":
-            file = pyarrow.ipc.open_file(source)
-            limits.check(columns=len(file.schema))
-            batches = (file.get_batch(i) for i in range(file.num_record_batches))
-            return RawTable(table=plain_table(pa.Table.from_batches(_bounded(batches, limits), file.schema), limits))
-        stream = pyarrow.ipc.open_stream(source)
+        stream = pyarrow.ipc.open_stream(MeasuredStream(source, max_bytes=limits.max_bytes))
         limits.check(columns=len(stream.schema))
         return RawTable(table=plain_table(pa.Table.from_batches(_bounded(stream, limits), stream.schema), limits))
 
@@ -209,7 +210,7 @@ def parse_ndjson(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTab
         try:
             row = json_row(line, number, limits)
         except ItemError as error:
-            bad[place] = error
+            keep_error(bad, place, error)
             continue
         limits.check(columns=len(row))
         held.add(line, row)
@@ -281,6 +282,13 @@ def _has_constant(value: object) -> bool:
     return isinstance(value, NotJson)
 
 
+def _footer_bytes(reader: pyarrow.parquet.ParquetFile) -> int:
+    """What the footer says that the file opens to."""
+    found = reader.metadata
+    groups = (found.row_group(i) for i in range(found.num_row_groups))
+    return int(max(found.num_rows * found.num_columns * 8, sum(group.total_byte_size for group in groups)))
+
+
 def _check_footer(reader: pyarrow.parquet.ParquetFile, limits: TableLimits) -> None:
     """Raise LimitExceeded for what the footer announces.
 
@@ -290,7 +298,7 @@ def _check_footer(reader: pyarrow.parquet.ParquetFile, limits: TableLimits) -> N
     groups = [found.row_group(i) for i in range(found.num_row_groups)]
     rows = max(found.num_rows, sum(group.num_rows for group in groups))
     limits.check(columns=found.num_columns, rows=rows)
-    limits.check(size=max(rows * found.num_columns * 8, sum(group.total_byte_size for group in groups)))
+    limits.check(size=max(rows * found.num_columns * 8, _footer_bytes(reader)))
 
 
 def text_columns(reader: pyarrow.parquet.ParquetFile) -> list[str]:
@@ -308,8 +316,10 @@ def plain_table(table: pa.Table, limits: TableLimits = NO_LIMITS) -> pa.Table:
     columns = []
     for column in table.columns:
         if is_compact(column.type):
-            size += written_bytes(column)
+            written = written_bytes(column)
+            size += written
             limits.check(size=size)
+            announce(2 * written)
             column = write_out(column)
         columns.append(column)
     return pa.Table.from_arrays(columns, names=table.column_names)
@@ -340,5 +350,9 @@ class decoding:  # noqa: N801 - reads as a statement
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, pa.ArrowException | MemoryError | OSError | ValueError | NotImplementedError):
+        if isinstance(error, MemoryError):  # Arrow's own is one too
+            raise LimitExceeded(
+                f"the {self.name} takes more memory than it announces, or more than there is", where="body"
+            ) from None
+        if isinstance(error, pa.ArrowException | OSError | ValueError | NotImplementedError):
             raise DecodeError(f"not readable as {self.name}: {error}") from error

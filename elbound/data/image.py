@@ -8,6 +8,7 @@ whose scale no format states (`REFUSED_MODES`).
 
 import hashlib
 import io
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from PIL import Image, ImageOps
 from elbound.data.groups import name_groups
 from elbound.data.items import TensorItems, keep_readable
 from elbound.data.magic import kind_of
+from elbound.data.memory import announce
 from elbound.data.schema import ImageSchema
 from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, SchemaError
 
@@ -31,6 +33,9 @@ FORMATS = {
 }
 """What is read, by Pillow's name, and the suffixes of its files. A phone's JPEG with previews (MPO) opens as JPEG."""
 DEFAULT_MAX_PIXELS = 64_000_000
+MAX_SIDE_PIXELS = 65_535
+"""The longest side that a JPEG can have; each row costs memory of its own, however short it is."""
+STRIP_PIXELS = 1 << 20
 GREY_16_MODES = ("I;16", "I;16B", "I;16L")
 REFUSED_MODES = {
     "F": "floating-point pixels are not read; write 8 or 16 bits",
@@ -80,6 +85,7 @@ class ImagePreprocessor:
         So are images beyond `max_total_pixels`, counted from the headers before anything is decoded.
         """
         left = max_total_pixels
+        announce(2 * len(files) * math.prod(self.schema.event) * self.dtype.itemsize)
         x = torch.zeros((len(files), *self.schema.event), dtype=self.dtype)
         errors: dict[int, ItemError] = {}
         for i, data in enumerate(files):
@@ -120,6 +126,7 @@ def decode_image(data: bytes, schema: ImageSchema, *, max_pixels: int = DEFAULT_
     The header is checked before a pixel is decoded. Raises DecodeError, LimitExceeded.
     """
     with _decoding(), _open(data, max_pixels) as image:
+        announce(image.width * image.height * _bytes_a_pixel(image))
         return _event(_decoded(image, schema.channels), schema)
 
 
@@ -149,11 +156,14 @@ def _decoding() -> Iterator[None]:
         yield
     except DataError:
         raise
+    except MemoryError:
+        raise LimitExceeded("the image takes more memory than its header announces", code="image_too_large") from None
     except Exception as error:
         raise DecodeError(f"the image is truncated or broken: {error}", code="image_truncated") from error
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
+    """The image with its header read, within the limits, and its memory announced."""
     if not data:
         raise DecodeError("the image is empty", code="image_empty")
     try:
@@ -169,9 +179,22 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
             f"{image.width:,} x {image.height:,} pixels; at most {max_pixels:,} are read",
             code="image_too_large",
         )
+    if max(image.size) > MAX_SIDE_PIXELS:
+        raise LimitExceeded(
+            f"{image.width:,} x {image.height:,} pixels; at most {MAX_SIDE_PIXELS:,} on a side are read",
+            code="image_too_large",
+        )
     if frames:
         raise DecodeError("holds several frames; write one file a frame", code="image_frames")
     return image
+
+
+def _bytes_a_pixel(image: Image.Image) -> int:
+    """What decoding an image takes of memory for each of its pixels, at most: Pillow's own pixels and their copies."""
+    decoder = 8 if image.format == "WEBP" else 6 if image.info.get("progressive") else 0
+    if image.mode in GREY_16_MODES:
+        return 16 + decoder
+    return (4 if image.mode == "RGB" else 8) + decoder
 
 
 def _why_not(data: bytes) -> str:
@@ -187,15 +210,25 @@ def _decoded(image: Image.Image, channels: int) -> Image.Image:
     if image.mode in REFUSED_MODES:
         raise DecodeError(REFUSED_MODES[image.mode], code="image_unreadable")
     grey_16 = image.mode in GREY_16_MODES
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     if grey_16:
         return Image.fromarray(np.asarray(image).astype(np.float32))
+    mode = "L" if channels == 1 else "RGB"
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        page = Image.new("RGBA", image.size, "white")
-        page.alpha_composite(image)
-        image = page
-    return image.convert("L" if channels == 1 else "RGB")
+        return _on_white(image, mode)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _on_white(image: Image.Image, mode: str) -> Image.Image:
+    """A transparent image on white, some rows at a time: whole copies of a large one would take much memory."""
+    page = Image.new(mode, image.size)
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(image.height, top + rows))).convert("RGBA")
+        white = Image.new("RGBA", strip.size, "white")
+        white.alpha_composite(strip)
+        page.paste(white.convert(mode), (0, top))
+    return page
 
 
 def _event(decoded: Image.Image, schema: ImageSchema) -> np.ndarray:

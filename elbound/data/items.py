@@ -7,7 +7,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from elbound.data.memory import announce
 from elbound.errors import ItemError
+
+ERROR_BYTES = 1_024
+"""About what Python keeps for an error with its message."""
+ANNOUNCED_ERRORS = 1_024
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,31 @@ class TensorItems:
             group_at = dict(zip(positions.tolist(), groups, strict=True))
             groups = [group_at.get(i) for i in range(n)]
         return TensorItems(self.x, positions[self.index], n, errors, names, self.unseen, groups)
+
+    def with_few_messages(self, most: int) -> "TensorItems":
+        """The same items; from the first `most` errors on, those of one code share one error, with a general message.
+
+        An upload of which everything is wrong is then no larger than one that is right.
+        """
+        if len(self.errors) <= most:
+            return self
+        shared: dict[str, ItemError] = {}
+        errors: dict[int, ItemError] = {}
+        for place in sorted(self.errors):
+            error = self.errors[place]
+            if len(errors) >= most:
+                message = f"cannot be read; only the first {most:,} errors of an upload are described"
+                error = shared.setdefault(error.code, ItemError(message, code=error.code))
+            errors[place] = error
+        return replace(self, errors=errors)
+
+
+def keep_error(errors: dict[int, ItemError], place: int, error: ItemError) -> None:
+    """Put `error` at `place`, without what it refers to: the frames that it came through hold the data."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    errors[place] = error
+    if len(errors) % ANNOUNCED_ERRORS == 0:
+        announce(ERROR_BYTES * ANNOUNCED_ERRORS)
 
 
 def keep_readable(

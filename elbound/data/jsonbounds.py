@@ -4,12 +4,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from elbound.data.memory import announce
 from elbound.errors import LimitExceeded
 
 MAX_PARSED_DEPTH = 1024
 """What the parsers themselves refuse beyond."""
 MOST_BYTES = 1 << 36
 CHUNK = 1 << 20
+SMALL_BYTES = 1 << 18
+"""What such a document takes is not worth counting, unless `max_bytes` is small too."""
+HELD_STEP_BYTES = 16 << 20
+COPIES = 2
+"""The parsed document, and its cells column by column."""
 QUOTE = ord('"')
 STEPS = np.zeros(256, np.int8)
 STEPS[list(b"[{")] = 1
@@ -32,13 +38,19 @@ def check_depth(data: bytes, max_json_depth: int) -> None:
 
 def check_size(data: bytes, max_bytes: int) -> None:
     """Raise LimitExceeded where a document would take more than `max_bytes` beside its own text."""
-    if len(data) * MOST_GROWTH <= max_bytes:
+    if len(data) < SMALL_BYTES and len(data) * MOST_GROWTH <= max_bytes:
         return
-    most = data.count(b",") * VALUE_BYTES + data.count(b"[") * LIST_BYTES + data.count(b"{") * OBJECT_BYTES
+    most = _most_bytes(data)
     if most > max_bytes and any(size > max_bytes for size in _sizes(data)):
         raise LimitExceeded(
             f"JSON of so many cells, lists and objects that they take more than {max_bytes:,} bytes", where="body"
         )
+    announce(COPIES * most)
+
+
+def _most_bytes(data: bytes) -> int:
+    """What a document takes, signs within its texts included."""
+    return data.count(b",") * VALUE_BYTES + data.count(b"[") * LIST_BYTES + data.count(b"{") * OBJECT_BYTES
 
 
 class HeldRows:
@@ -46,11 +58,15 @@ class HeldRows:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self.read_bytes = self.held_bytes = 0
+        self.read_bytes = self.held_bytes = self.most_bytes = self.announced_bytes = 0
 
     def add(self, line: bytes, row: object) -> None:
         """Count a `row`, which was read from `line`. Raises LimitExceeded."""
         self.read_bytes += len(line)
+        self.most_bytes += _most_bytes(line)
+        while self.most_bytes > self.announced_bytes:
+            self.announced_bytes += HELD_STEP_BYTES
+            announce(COPIES * HELD_STEP_BYTES)
         if self.read_bytes * MOST_GROWTH <= self.max_bytes:
             return
         self.held_bytes += _held_bytes(row)

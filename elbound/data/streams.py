@@ -17,11 +17,21 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 
+from elbound.data.arrowsizes import MeasuredStream
 from elbound.data.csvstream import csv_pieces, first_bytes
 from elbound.data.encodings import written_bytes
-from elbound.data.formats import NO_LIMITS, RawTable, TableLimits, decoding, json_row, plain_table, text_columns
+from elbound.data.formats import (
+    NO_LIMITS,
+    RawTable,
+    TableLimits,
+    decoding,
+    json_row,
+    plain_table,
+)
+from elbound.data.items import keep_error
 from elbound.data.jsonbounds import HeldRows
 from elbound.data.kinds import check_binary
+from elbound.data.parquetfile import ParquetFile, parquet_pieces
 from elbound.data.partitions import Partitions, with_partitions
 from elbound.data.pieces import Cutter, TablePiece, Wanted
 from elbound.data.readers import (
@@ -39,7 +49,6 @@ INDEXED = (".parquet", ".arrow", ".ipc", ".feather")
 """Suffixes of files that may have their index at the end."""
 ARROW_FILE = b"ARROW1"
 MAX_LINE_BYTES = 64 << 20
-PARQUET_BUFFER_BYTES = 1 << 20
 Check = Callable[[pa.Table], None]
 
 
@@ -75,7 +84,7 @@ def _file_pieces(path: Path, *, rows: int, wanted: Wanted, check: Check) -> Iter
             if suffix in KIND_OF:
                 check_binary(first_bytes(cast("io.BufferedReader", source)), KIND_OF[suffix])
             if suffix == ".parquet":
-                yield from parquet_pieces(source, rows=rows, wanted=wanted, check=check)
+                yield from parquet_pieces(ParquetFile(source, rows=rows), rows=rows, wanted=wanted, check=check)
             elif suffix in INDEXED:
                 yield from arrow_pieces(source, rows=rows, wanted=wanted, check=check)
             elif suffix in WITHOUT_HEADER:
@@ -87,116 +96,19 @@ def _file_pieces(path: Path, *, rows: int, wanted: Wanted, check: Check) -> Iter
         raise DecodeError(f"{path} cannot be read: {error}", where=str(path)) from error
 
 
-def parquet_rows(path: Path) -> int:
-    """How many rows the footer of a Parquet file counts. Raises DecodeError."""
-    with decoding("Parquet"):
-        rows: int = pyarrow.parquet.read_metadata(path).num_rows
-        return rows
-
-
-def parquet_pieces(
-    source: BinaryIO, *, rows: int, wanted: Wanted, check: Check, limits: TableLimits = NO_LIMITS
-) -> Iterator[TablePiece]:
-    """The rows of a Parquet file; row groups in which nothing is wanted are not read.
-
-    A piece whose text passes the `max_bytes` of `limits` when it is written out cannot be read. Raises DecodeError,
-    LimitExceeded.
-    """
-    with decoding("Parquet"):
-        reader = pyarrow.parquet.ParquetFile(source, buffer_size=PARQUET_BUFFER_BYTES)
-        found = reader.metadata
-        limits.check(columns=found.num_columns)
-        counts = [found.row_group(i).num_rows for i in range(found.num_row_groups)]
-        head = plain_table(reader.schema_arrow.empty_table())
-        if limits is not NO_LIMITS:
-            text = text_columns(reader)
-            source.seek(0)
-            reader = pyarrow.parquet.ParquetFile(source, buffer_size=PARQUET_BUFFER_BYTES, read_dictionary=text)
-    if sum(counts) != found.num_rows or min(counts, default=0) < 0:
-        raise DecodeError(
-            f"not readable as Parquet: the footer counts {found.num_rows:,} rows, its row groups {sum(counts):,}"
-        )
-    check(head)
-    groups = RowGroups(reader, counts, batch_rows=rows, limits=limits)
-    for start in range(0, max(1, found.num_rows), rows):
-        n = min(rows, found.num_rows - start)
-        if not wanted(start // rows):
-            yield TablePiece(start, n)
-            continue
-        try:
-            yield TablePiece(start, n, RawTable(table=groups.read(start, n, head), start=start))
-        except DataError as error:
-            yield TablePiece(start, n, error=error)
-
-
-class RowGroups:
-    """Ranges of rows of a Parquet file, asked for in ascending order and decoded batch by batch.
-
-    Batches begin with their row group, so that where a broken one ends does not depend on what is asked for.
-    """
-
-    def __init__(
-        self, reader: pyarrow.parquet.ParquetFile, counts: list[int], *, batch_rows: int, limits: TableLimits
-    ) -> None:
-        self.reader = reader
-        self.limits = limits
-        self.counts = counts
-        self.batch_rows = batch_rows
-        self.group = -1
-
-    def read(self, start: int, n: int, head: pa.Table) -> pa.Table:
-        """The `n` rows from `start` on. Raises DecodeError, which says which row group and rows are broken."""
-        parts = [head]
-        first = 0
-        try:
-            for group, count in enumerate(self.counts):
-                low, high = max(start, first), min(start + n, first + count)
-                if low < high:
-                    parts.append(self._read(group, low - first, high - first))
-                first += count
-        except DecodeError as error:
-            last = start + n - 1
-            raise DecodeError(f"rows {start:,} to {last:,}: {error.message}", code=error.code) from error
-        return pa.concat_tables(parts)
-
-    def _read(self, group: int, low: int, high: int) -> pa.Table:
-        if group != self.group:
-            self.group, self.done = group, 0
-            self.error: DecodeError | None = None
-            self.held: list[pa.Table] = []
-            self.batches = self.reader.iter_batches(self.batch_rows, row_groups=[group])
-        while self.done < high:
-            self.held.append(self._next(group))
-            self.done += self.held[-1].num_rows
-            if self.done <= low:
-                self.held.clear()
-        table = pa.concat_tables(self.held)
-        first = self.done - table.num_rows
-        self.held = [table.slice(high - first)]
-        return table.slice(low - first, high - low)
-
-    def _next(self, group: int) -> pa.Table:
-        if self.error is not None:
-            raise self.error
-        try:
-            with decoding("Parquet"):
-                batch = next(self.batches, None)
-                if batch is None:
-                    raise DecodeError(f"not readable as Parquet: the footer counts {self.counts[group]:,} rows")
-                batch.validate(full=True)
-                return plain_table(pa.Table.from_batches([batch]), self.limits)
-        except DecodeError as error:
-            self.error = DecodeError(f"row group {group} ends after {self.done:,} rows: {error.message}")
-            raise self.error from error
-
-
 def arrow_pieces(
     source: BinaryIO, *, rows: int, wanted: Wanted, check: Check, limits: TableLimits = NO_LIMITS
 ) -> Iterator[TablePiece]:
-    """The rows of an Arrow IPC stream, or of a file where `source` can seek; one record batch in memory at a time."""
+    """The rows of an Arrow IPC stream, or of a file where `source` can seek; one record batch in memory at a time.
+
+    With `limits` a file is read as the stream that it contains, and each batch is measured before it is opened.
+    """
     failure: DataError | None = None
     with decoding("Arrow IPC"):
-        file = pyarrow.ipc.open_file(source) if is_arrow_file(source) else pyarrow.ipc.open_stream(source)
+        if limits is not NO_LIMITS:
+            file = pyarrow.ipc.open_stream(MeasuredStream(source, max_bytes=limits.max_bytes))
+        else:
+            file = pyarrow.ipc.open_file(source) if is_arrow_file(source) else pyarrow.ipc.open_stream(source)
         limits.check(columns=len(file.schema))
         head = plain_table(file.schema.empty_table())
     check(head)
@@ -287,7 +199,7 @@ def _json_piece(start: int, lines: list[tuple[int, bytes]], is_wanted: bool, lim
         try:
             row = json_row(line, number, limits)
         except ItemError as error:
-            bad[place] = error
+            keep_error(bad, place, error)
             continue
         held.add(line, row)
         rows.append(row)

@@ -11,7 +11,7 @@ from elbound.data.cells import Cells, read_column
 from elbound.data.celltext import list_to_arrow
 from elbound.data.groups import cell_groups
 from elbound.data.infer import frequent_levels
-from elbound.data.items import TensorItems, keep_readable
+from elbound.data.items import TensorItems, keep_error, keep_readable
 from elbound.data.plain import PlainRows
 from elbound.data.schema import Column, TableSchema
 from elbound.errors import ItemError, SchemaError
@@ -124,7 +124,8 @@ class TablePreprocessor:
             if found.unseen:
                 unseen[column.name] += found.unseen
             for row, message in found.errors.items():
-                errors.setdefault(row, ItemError(message, code="cell_invalid", where=column.name))
+                if row not in errors:
+                    keep_error(errors, row, ItemError(message, code="cell_invalid", where=column.name))
         errors = _empty_rows(x, places) | errors
         return keep_readable(torch.from_numpy(x), errors, names=names, unseen=unseen, groups=groups)
 
@@ -148,7 +149,7 @@ class TablePreprocessor:
                 return list(row)
             raise SchemaError(f"must be an object or an array. Got {type(row).__name__} instead")
         except SchemaError as error:
-            errors[index] = ItemError(error.message, code=error.code, where=f"row {place}")
+            keep_error(errors, index, ItemError(error.message, code=error.code, where=f"row {place}"))
             return None
 
     def _align_object(self, row: Mapping[str, object]) -> list[object]:

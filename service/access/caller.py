@@ -71,6 +71,12 @@ def caller_of(scope: Scope) -> Caller:
     return caller
 
 
+def turn_key(scope: Scope) -> bytes | str:
+    """By whom turns are taken: the caller's key, or the address where there are no keys."""
+    client = scope.get("client")
+    return caller_of(scope).key.digest or (client[0] if client else "")
+
+
 async def until_left(receive: Receive) -> None:
     """The body has been read: what comes now is that the caller has left."""
     while (await receive())["type"] != "http.disconnect":

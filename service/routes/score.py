@@ -1,6 +1,7 @@
 """`POST /score`: decode, call, encode."""
 
 import asyncio
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
@@ -10,12 +11,13 @@ from starlette.types import Receive
 
 from elbound.data.items import TensorItems
 from elbound.scorer import Scorer
-from service.access.caller import caller_of, unless_left, until_left
+from service.access.caller import caller_of, turn_key, unless_left, until_left
 from service.answer import Layout, answer_document
-from service.decode import JSON, decode_all, media_type_of, split_request
+from service.budget import HeldResponse, Holding
+from service.decode import JSON, Remaining, Upload, decode_upload, media_type_of
 from service.explaining import Explaining, Wanted, check_count
 from service.limits import content_encoding, expand, read_body
-from service.routes.parameters import DEADLINE_HEADER, HEADERS, PARAMETERS, due_time, parse_query
+from service.routes.parameters import DEADLINE_HEADER, HEADERS, PARAMETERS, Query, due_time, parse_query
 from service.schemas import ErrorAnswer, ScoreAnswer
 from service.scoring import Answer, Terms, check_groups, score_items
 from service.state import State, state_of
@@ -77,8 +79,20 @@ async def score(request: Request) -> Response:
         return StreamedScore(state, Order(scorer, terms, form, query.group, due), request.headers)
     if query.wanted is not None:
         query.wanted.check(scorer, terms)
+    with ExitStack() as stack:
+        holding = stack.enter_context(state.budget.hold())
+        content = await _score(request, state, query, scorer, terms, due, holding)
+        holding.settle(len(content))
+        stack.pop_all()
+    return HeldResponse(content, holding)
+
+
+async def _score(
+    request: Request, state: State, query: Query, scorer: Scorer, terms: Terms, due: float, holding: Holding
+) -> bytes:
+    """The answer to a body that is held in memory, as JSON."""
     with pointing_to_streams():
-        items = await _receive(request, state, scorer)
+        items = await _receive(request, state, scorer, due, holding)
     caller_of(request.scope).charge(items.n)
     if query.group is not None:
         items = items.in_group(query.group)
@@ -87,28 +101,33 @@ async def score(request: Request) -> Response:
     answer = await answer_items(state, scorer, items, terms, due, request.receive, wanted=query.wanted)
     with state.metrics.stage("postprocess"):
         if items.n <= INLINE_ITEMS and query.wanted is None:  # pictures are drawn aside
-            content = encode(answer, query.layout)
-        else:
-            content = await asyncio.to_thread(encode, answer, query.layout)
-    return Response(content, media_type="application/json")
+            return encode(answer, query.layout)
+        return await asyncio.to_thread(encode, answer, query.layout)
 
 
-async def _receive(request: Request, state: State, scorer: Scorer) -> TensorItems:
-    """The items of a body that is held in memory. Raises DataError."""
+async def _receive(request: Request, state: State, scorer: Scorer, due: float, holding: Holding) -> TensorItems:
+    """The items of a body that is held in memory. Raises DataError, MemoryFull, DeadlineExceeded."""
     content_type, settings = request.headers.get("content-type", ""), state.settings
     media_type = media_type_of(content_type)
-    body = await read_body(request, max_body_bytes=settings.max_body_bytes)
+    body = await read_body(request, max_body_bytes=settings.max_body_bytes, hold=holding.take)
     with state.metrics.stage("decode"):
         encoding = content_encoding(request)
         if encoding:
-            body = await asyncio.to_thread(expand, body, encoding, max_expanded_bytes=settings.max_expanded_bytes)
-
-        def decode() -> TensorItems:
-            return decode_all(split_request(body, content_type, settings), scorer, settings)
-
+            body = await asyncio.to_thread(
+                expand, body, encoding, max_expanded_bytes=settings.max_expanded_bytes, hold=holding.take
+            )
         if media_type == JSON and len(body) <= INLINE_BYTES:
-            return decode()
-        return await asyncio.to_thread(decode)
+            return decode_upload(Upload(body, JSON), scorer.preprocessor, settings, Remaining.of(settings))
+        found: TensorItems = await state.decoders.run(
+            scorer.preprocessor,
+            "uploads",
+            body,
+            content_type,
+            key=turn_key(request.scope),
+            until=state.until(due),
+            holding=holding,
+        )
+        return found
 
 
 async def answer_items(

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from elbound.errors import ElboundError
 from service.access.caller import caller_of, until_left
-from service.decode import JSON, Budget, Upload, decode_upload
+from service.decode import JSON, Remaining, Upload, decode_upload
 from service.errors import on_disconnect, on_elbound_error, on_unexpected_error
 from service.routes.parameters import DEADLINE_HEADER, Query, due_time, parse_query
 from service.routes.score import INLINE_BYTES, answer_items, encode
@@ -95,7 +95,7 @@ class SmallJsonMiddleware:
         terms = Terms.of(scorer, alpha=query.alpha, guarantee=query.guarantee, fdr=query.fdr)
         body = await _read(receive)
         with state.metrics.stage("decode"):
-            items = decode_upload(Upload(body, JSON), scorer, state.settings, Budget.of(state.settings))
+            items = decode_upload(Upload(body, JSON), scorer.preprocessor, state.settings, Remaining.of(state.settings))
         caller_of(scope).charge(items.n)
         if query.layout == "columns" or not answers_alone(scorer, terms, items):
             answer = await answer_items(state, scorer, items, terms, due, receive)

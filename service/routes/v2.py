@@ -10,20 +10,20 @@ from elbound import __version__
 from elbound.data.items import TensorItems
 from elbound.errors import ConfigError
 from elbound.scorer import Scorer
-from service.access.caller import caller_of
-from service.decode import table_limits
+from service.access.caller import caller_of, turn_key
+from service.budget import Holding
+from service.decoding.tasks import inference
 from service.errors import V2, ModelNotFound
 from service.limits import WINDOW_BITS, content_encoding, expand, read_body
 from service.registry import ModelRegistry
 from service.routes.parameters import DEADLINE_HEADER, HEADERS, due_time
 from service.routes.score import INLINE_BYTES, INLINE_ITEMS, answer_items
 from service.scoring import Terms
-from service.settings import Settings
 from service.state import State, state_of
 from service.v2.compression import LEAST_BYTES, answer_encoding, compress
-from service.v2.items import TensorFacts, check_readable, inputs_of, items_of
+from service.v2.items import TensorFacts, check_readable, inputs_of
 from service.v2.outputs import encode_answer, outputs_of, wanted_outputs
-from service.v2.requests import HEADER_LENGTH, InferRequest, read_request
+from service.v2.requests import HEADER_LENGTH, InferRequest
 from service.v2.schemas import (
     INFER_BODY,
     INFER_HEADERS,
@@ -137,9 +137,16 @@ async def _infer(request: Request, name: str, version: str | None) -> Response:
     if request.scope["query_string"]:
         raise ConfigError("an inference takes no query parameters; alpha is the bundle's own", where="query")
     scorer = find_scorer(state.registry, name, version)
-    body = await read_body(request, max_body_bytes=state.settings.max_body_bytes, encodings=WINDOW_BITS)
+    with state.budget.hold() as holding:
+        return await _score(request, state, scorer, due, holding)
+
+
+async def _score(request: Request, state: State, scorer: Scorer, due: float, holding: Holding) -> Response:
+    body = await read_body(
+        request, max_body_bytes=state.settings.max_body_bytes, encodings=WINDOW_BITS, hold=holding.take
+    )
     with state.metrics.stage("decode"):
-        asked, items = await _read(request, body, scorer, state.settings)
+        asked, items = await _read(request, body, scorer, state, due, holding)
     caller_of(request.scope).charge(items.n)
     wanted = wanted_outputs(asked, scorer)
     if items.errors:
@@ -157,19 +164,27 @@ async def _infer(request: Request, name: str, version: str | None) -> Response:
         return await _response(request, encoded.body, encoded.header_length)
 
 
-async def _read(request: Request, body: bytes, scorer: Scorer, settings: Settings) -> tuple[InferRequest, TensorItems]:
+async def _read(
+    request: Request, body: bytes, scorer: Scorer, state: State, due: float, holding: Holding
+) -> tuple[InferRequest, TensorItems]:
     """What is asked and its items: aside where that may take long."""
-    encoding, header_length = content_encoding(request), request.headers.get(HEADER_LENGTH)
-
-    def read() -> tuple[InferRequest, TensorItems]:
-        expanded = expand(body, encoding, max_expanded_bytes=settings.max_expanded_bytes)
-        limits = table_limits(scorer, settings, max_rows=settings.max_rows, max_bytes=settings.max_expanded_bytes)
-        asked = read_request(expanded, header_length, limits)
-        return asked, items_of(asked.inputs, scorer, settings, limits)
-
-    if scorer.image is None and not encoding and len(body) <= INLINE_BYTES:
-        return read()
-    return await asyncio.to_thread(read)
+    encoding, header_length, settings = content_encoding(request), request.headers.get(HEADER_LENGTH), state.settings
+    if encoding:
+        body = await asyncio.to_thread(
+            expand, body, encoding, max_expanded_bytes=settings.max_expanded_bytes, hold=holding.take
+        )
+    if scorer.image is None and len(body) <= INLINE_BYTES:
+        return inference(scorer.preprocessor, settings, body, header_length)
+    found: tuple[InferRequest, TensorItems] = await state.decoders.run(
+        scorer.preprocessor,
+        "inference",
+        body,
+        header_length,
+        key=turn_key(request.scope),
+        until=state.until(due),
+        holding=holding,
+    )
+    return found
 
 
 async def _response(request: Request, body: bytes, header_length: int | None) -> Response:

@@ -6,7 +6,9 @@ import logging
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from starlette.datastructures import Headers
@@ -17,8 +19,9 @@ from torch import Tensor
 
 from elbound.calibration.calibration import ScoredItems
 from elbound.data.items import TensorItems
+from elbound.data.memory import asking
 from elbound.errors import ElboundError
-from service.access.caller import Caller, caller_of, unless_left
+from service.access.caller import Caller, caller_of, turn_key, unless_left
 from service.answer import fixed_header, groups_document, summary_document
 from service.decode import join
 from service.errors import BREAK_OFF, ERROR_CODE, CallerLeft, DeadlineExceeded, Overloaded, forget_frames
@@ -33,6 +36,8 @@ from service.streaming.pieces import Reader
 from service.streaming.writers import WRITERS
 
 BACK_OFF_SECONDS = 0.05
+STREAM_BYTES = 24 << 20
+"""What every upload holds: what waits to be read, a piece that is read and one that is scored, held scores."""
 TOLD_ERRORS = 1_000
 """Items whose errors are listed where not one of an upload could be scored."""
 
@@ -65,7 +70,9 @@ class StreamedScore(Response):
         super().__init__(media_type=order.form)
         self.state = state
         self.order = order
-        self.reader = Reader(order.scorer, headers.get("content-type", ""), state.settings, state.streams.spool)
+        self.reader = Reader(
+            order.scorer.preprocessor, headers.get("content-type", ""), state.settings, state.streams.spool
+        )
         self.encoding = headers.get("content-encoding", "").strip().lower()
         announced, max_body_bytes = headers.get("content-length", ""), self.reader.max_body_bytes
         check_encoding(self.encoding)
@@ -77,7 +84,7 @@ class StreamedScore(Response):
         scope[STREAMED] = True
         caller = caller_of(scope)
         with self.state.streams.admit(caller.key):
-            work = Work(self.state, self.order, self.reader, self.encoding, caller)
+            work = Work(self.state, self.order, self.reader, self.encoding, caller, scope)
             receiving = asyncio.create_task(work.receive(receive))
             scoring = asyncio.create_task(work.score())
             watching = asyncio.create_task(work.end_with_its_key())
@@ -90,6 +97,7 @@ class StreamedScore(Response):
                     task.cancel()
                 await asyncio.wait(tasks)
                 work.held.close()
+                work.holding.close()
 
     async def _answer(self, work: "Work", receiving: "asyncio.Task[None]", scope: Scope, send: Send) -> None:
         await unless_left(work.held.until_answerable(), receiving)
@@ -142,14 +150,20 @@ class StreamedScore(Response):
 class Work:
     """One upload: received, read and scored at the same time, each waiting for the other where it must."""
 
-    def __init__(self, state: State, order: Order, reader: Reader, encoding: str, caller: Caller) -> None:
+    def __init__(self, state: State, order: Order, reader: Reader, encoding: str, caller: Caller, scope: Scope) -> None:
+        """Raises LimitExceeded, MemoryFull where there is no memory for one more."""
+        self.holding = state.budget.hold()
+        self.holding.take(STREAM_BYTES)
+        self.more_bytes = 0
+        """What the piece that is read takes beyond `STREAM_BYTES`."""
+        self.key = turn_key(scope)
         self.state = state
         self.order = order
         self.caller = caller
         self.loop = asyncio.get_running_loop()
         self.feed = Feed(self.loop, max_bytes=reader.max_body_bytes)
         raw = Unpacked(self.feed, max_bytes=reader.max_opened_bytes) if encoding == "gzip" else self.feed
-        self.pieces = reader.pieces(raw)
+        self.pieces = reader.pieces(raw, self._decode)
         self.held = HeldResults(order.scorer, state.streams.spool, max_held_bytes=state.settings.max_held_bytes)
         self.received = asyncio.Event()
         """Whether all of the body is here, or as much as is read of one that is of no use any more."""
@@ -216,10 +230,44 @@ class Work:
 
     def _next(self) -> TensorItems | None:
         started, waited = time.perf_counter(), self.feed.waited_seconds
-        items = next(self.pieces, None)
+        self.holding.give(self.more_bytes)
+        self.more_bytes = 0
+        with asking(self._ask):
+            items = next(self.pieces, None)
         seconds = time.perf_counter() - started - (self.feed.waited_seconds - waited)
         self.state.metrics.stages["decode"].observe(seconds)
         return items
+
+    def _ask(self, size: int) -> None:
+        """Hold what a piece takes beyond what every upload has. Raises LimitExceeded, MemoryFull."""
+        more = size - STREAM_BYTES - self.more_bytes
+        if more > 0:
+            self.holding.take(more)
+            self.more_bytes += more
+
+    def _decode(
+        self,
+        task: str,
+        *args: object,
+        files: tuple[int, ...] = (),
+        on_piece: Callable[[memoryview], object] | None = None,
+    ) -> Any:
+        """Have a task done by a decoder process, from the thread that reads; see `Decoders.run`."""
+        before = self.holding.size
+        run = self.state.decoders.run(
+            self.order.scorer.preprocessor,
+            task,
+            *args,
+            key=self.key,
+            until=self.state.until(self.order.due),
+            holding=self.holding,
+            files=files,
+            on_piece=on_piece,
+        )
+        try:
+            return asyncio.run_coroutine_threadsafe(run, self.loop).result()
+        finally:
+            self.holding.give(self.holding.size - before)  # a piece has its place in STREAM_BYTES
 
     async def _score_piece(self, items: TensorItems) -> None:
         scorer, metrics = self.order.scorer, self.state.metrics

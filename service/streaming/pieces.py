@@ -2,24 +2,26 @@
 
 import io
 import math
-import shutil
 import zipfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import pyarrow as pa
+import pyarrow.ipc
 
 from elbound.data.csvstream import csv_pieces
 from elbound.data.formats import RawTable, TableLimits
 from elbound.data.imagefiles import read_member, zip_images
 from elbound.data.items import TensorItems
 from elbound.data.longcells import set_long_cells_aside
+from elbound.data.memory import announce
 from elbound.data.npy import fortran_blocks, npy_blocks, read_header
-from elbound.data.streams import arrow_pieces, is_arrow_file, ndjson_pieces, parquet_pieces
-from elbound.errors import DecodeError, ItemError, LimitExceeded
-from elbound.scorer import Scorer
+from elbound.data.parquetfile import ParquetHead, parquet_pieces
+from elbound.data.preprocessor import Preprocessor
+from elbound.data.streams import arrow_pieces, ndjson_pieces
+from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded
 from service.decode import (
     ARROW,
     CSV,
@@ -29,9 +31,7 @@ from service.decode import (
     ZIP,
     check_kind,
     check_zip,
-    decode_all,
     media_type_of,
-    split_request,
     table_limits,
 )
 from service.settings import Settings
@@ -52,11 +52,24 @@ STREAMED_BODIES = (CSV, NDJSON, ARROW, NPY, PARQUET, ZIP)
 """Bodies that are not held in memory; the others are read as a whole, and are bounded as in a buffered answer."""
 
 
+class Decode(Protocol):
+    """Has a task of `service.decoding.tasks` done for the upload, and waits for it."""
+
+    def __call__(
+        self,
+        task: str,
+        *args: object,
+        files: tuple[int, ...] = (),
+        on_piece: Callable[[memoryview], object] | None = None,
+    ) -> Any:
+        """Raises what the task raises."""
+
+
 @dataclass(frozen=True)
 class Reader:
-    """What reads an upload for `scorer`: its type, the limits, and where it may be set aside."""
+    """What reads an upload for the model of `preprocessor`: its type, the limits, and where it may be set aside."""
 
-    scorer: Scorer
+    preprocessor: Preprocessor
     content_type: str
     settings: Settings
     spool: Spool
@@ -77,8 +90,8 @@ class Reader:
     def is_streamed(self) -> bool:
         return media_type_of(self.content_type) in STREAMED_BODIES
 
-    def pieces(self, raw: io.RawIOBase) -> Generator[TensorItems]:
-        """The items of the body `raw`, which is read in the caller's thread.
+    def pieces(self, raw: io.RawIOBase, decode: Decode) -> Generator[TensorItems]:
+        """The items of the body `raw`, which is read in the caller's thread; `decode` has a part decoded aside.
 
         What breaks off gives the items before the break and raises DataError. Raises UnsupportedMedia, SchemaError,
         LimitExceeded, SpoolFull too.
@@ -89,25 +102,29 @@ class Reader:
             if not source.peek(1):
                 raise DecodeError("the body is empty", code="body_empty", where="body")
             if not self.is_streamed:
-                yield self._whole(source)
+                yield self._whole(source, decode)
             elif media_type == ZIP:
-                check_zip(self.scorer)
-                yield from self._images(self._set_aside(source, stack))
+                check_zip(self.preprocessor)
+                yield from self._images(self._set_aside(source, stack), decode)
             elif media_type == NPY:
                 yield from self._array(source, stack)
             else:
-                check_kind(self.scorer, media_type)
-                yield from self._tables(source, media_type, stack)
+                check_kind(self.preprocessor, media_type)
+                yield from self._tables(source, media_type, stack, decode)
 
-    def _whole(self, source: io.BufferedReader) -> TensorItems:
+    def _whole(self, source: io.BufferedReader, decode: Decode) -> TensorItems:
         """What is read as one piece: JSON, an image, a form."""
         body = io.BytesIO()  # grows in place, and gives away what it holds without a copy
-        shutil.copyfileobj(source, body, READ_BYTES)
-        uploads = split_request(body.getvalue(), self.content_type, self.settings)
-        return decode_all(uploads, self.scorer, self.settings)
+        while data := source.read(READ_BYTES):
+            announce(body.tell() + 2 * len(data))
+            body.write(data)
+        found: TensorItems = decode("uploads", body.getvalue(), self.content_type)
+        return found
 
-    def _tables(self, source: io.BufferedReader, media_type: str, stack: ExitStack) -> Iterator[TensorItems]:
-        settings, scorer = self.settings, self.scorer
+    def _tables(
+        self, source: io.BufferedReader, media_type: str, stack: ExitStack, decode: Decode
+    ) -> Iterator[TensorItems]:
+        settings, scorer = self.settings, self.preprocessor
         limits = table_limits(
             scorer, settings, max_rows=TableLimits.max_rows, max_bytes=min(settings.max_expanded_bytes, 1 << 40)
         )
@@ -122,12 +139,10 @@ class Reader:
         elif media_type == NDJSON:
             found = ndjson_pieces(source, rows=rows, wanted=_all, piece_bytes=PIECE_BYTES, limits=limits)
         elif media_type == PARQUET:
-            file = self._set_aside(source, stack)
-            found = parquet_pieces(file, rows=rows, wanted=_all, check=check, limits=limits)
+            parquet = DecodedParquet(self._set_aside(source, stack), decode, self.spool, rows=rows)
+            found = parquet_pieces(parquet, rows=rows, wanted=_all, check=check)
         else:
-            stream = self._set_aside(source, stack) if is_arrow_file(source) else source
-            bounded = cast("BinaryIO", BoundedReads(stream, settings.max_expanded_bytes))
-            found = arrow_pieces(bounded, rows=rows, wanted=_all, check=check, limits=limits)
+            found = arrow_pieces(source, rows=rows, wanted=_all, check=check, limits=limits)
         opened = 0
         for piece in found:
             if piece.error is not None:
@@ -148,7 +163,7 @@ class Reader:
             yield scorer.to_tensor(raw)
 
     def _array(self, source: io.BufferedReader, stack: ExitStack) -> Iterator[TensorItems]:
-        scorer = self.scorer
+        scorer = self.preprocessor
         header = read_header(io.BytesIO(source.peek(READ_BYTES)))
         rows = _rows_a_piece(scorer, header.row_bytes)
 
@@ -162,7 +177,7 @@ class Reader:
         for block in blocks:
             yield scorer.to_tensor(block)
 
-    def _images(self, file: BinaryIO) -> Iterator[TensorItems]:
+    def _images(self, file: BinaryIO, decode: Decode) -> Iterator[TensorItems]:
         """The images of a zip, some at a time; a member that cannot be read is one bad item."""
         settings = self.settings
         bounded = cast("BinaryIO", BoundedReads(file, READ_BYTES + MEMBER_BYTES * settings.max_files))
@@ -182,7 +197,8 @@ class Reader:
                 error_of: ItemError | None = None
                 data = b""
                 try:
-                    data = read_member(archive, info, max_bytes=settings.max_expanded_bytes)
+                    announce(2 * info.file_size)
+                    data = read_member(archive, info, max_bytes=settings.max_body_bytes)
                 except DecodeError as error:
                     error_of = ItemError(error.message, code="image_unreadable", where=info.filename)
                 files.append((info.filename, data, error_of))
@@ -195,16 +211,11 @@ class Reader:
                     )
                 full = len(files) == PIECE_IMAGES or sum(len(one) for _, one, _ in files) > PIECE_BYTES
                 if full or i == len(members):
-                    yield self._read_images(files)
+                    yield self._read_images(files, decode)
                     files = []
 
-    def _read_images(self, files: list[tuple[str, bytes, ItemError | None]]) -> TensorItems:
-        items = self.scorer.images_to_tensor(
-            [data for _, data, _ in files],
-            names=[name for name, _, _ in files],
-            max_pixels=self.settings.max_pixels,
-            max_total_pixels=self.settings.max_total_pixels,
-        )
+    def _read_images(self, files: list[tuple[str, bytes, ItemError | None]], decode: Decode) -> TensorItems:
+        items: TensorItems = decode("images", [data for _, data, _ in files], [name for name, _, _ in files])
         items.errors.update({i: error for i, (_, _, error) in enumerate(files) if error is not None})
         return items
 
@@ -213,6 +224,41 @@ class Reader:
         file = stack.enter_context(closing(SpoolFile(self.spool)))
         file.copy(source)
         return file.file
+
+
+class DecodedParquet:
+    """A Parquet file on disk that decoder processes read, `rows` rows at a time; a row group waits in the spool."""
+
+    def __init__(self, file: io.BufferedRandom, decode: Decode, spool: Spool, *, rows: int) -> None:
+        self.file = file
+        self.decode = decode
+        self.spool = spool
+        self.rows = rows
+
+    def head(self) -> ParquetHead:
+        """Raises DecodeError, LimitExceeded."""
+        found: ParquetHead = self.decode("parquet_head", files=(self.file.fileno(),))
+        return found
+
+    def batches(self, group: int) -> Iterator[pa.Table]:
+        """The rows of a row group. Raises DecodeError, LimitExceeded after those before the break, SpoolFull."""
+        failure: DataError | None = None
+        parts: list[tuple[int, int]] = []
+        with closing(self.spool.open()) as held:
+            try:
+                self.decode(
+                    "parquet_group",
+                    group,
+                    self.rows,
+                    files=(self.file.fileno(),),
+                    on_piece=lambda piece: parts.append((held.write(piece), len(piece))),
+                )
+            except DataError as error:
+                failure = error
+            for place, size in parts:
+                yield pyarrow.ipc.open_stream(held.read(place, size)).read_all()
+        if failure is not None:
+            raise failure
 
 
 @contextmanager
@@ -264,7 +310,7 @@ def _all(_: int) -> bool:
     return True
 
 
-def _rows_a_piece(scorer: Scorer, row_bytes: int = 0) -> int:
+def _rows_a_piece(scorer: Preprocessor, row_bytes: int = 0) -> int:
     """Rows that are decoded at once: fewer where they are long."""
     cells = math.prod(scorer.schema.event)
     return max(1, min(PIECE_ROWS, PIECE_CELLS // cells, PIECE_BYTES // max(1, row_bytes)))

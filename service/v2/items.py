@@ -12,9 +12,9 @@ from elbound.data.celltext import list_to_arrow
 from elbound.data.formats import RawTable, TableLimits
 from elbound.data.items import TensorItems
 from elbound.data.longcells import set_long_cells_aside
+from elbound.data.preprocessor import Preprocessor
 from elbound.data.schema import ColumnKind, ImageSchema, TableSchema
 from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError
-from elbound.scorer import Scorer
 from service.settings import Settings
 from service.v2.tensors import BYTES, Tensor
 
@@ -48,17 +48,19 @@ def inputs_of(schema: TableSchema | ImageSchema) -> list[TensorFacts]:
     return facts
 
 
-def items_of(inputs: Sequence[Tensor], scorer: Scorer, settings: Settings, limits: TableLimits) -> TensorItems:
+def items_of(
+    inputs: Sequence[Tensor], preprocessor: Preprocessor, settings: Settings, limits: TableLimits
+) -> TensorItems:
     """The items of `inputs`. Raises DecodeError, SchemaError, LimitExceeded."""
-    schema = scorer.schema
+    schema = preprocessor.schema
     if isinstance(schema, ImageSchema):
-        return _images(inputs, scorer, settings)
+        return _images(inputs, preprocessor, settings)
     n = len(inputs[0].values)
     limits.check(size=n * len(schema.columns) * CELL_BYTES)
     if len(inputs) == 1 and _is_whole(inputs[0], schema):
         if inputs[0].datatype == BYTES:
             raise SchemaError("one tensor for all columns must hold numbers. Got BYTES instead", where=inputs[0].name)
-        return scorer.to_tensor(inputs[0].values)
+        return preprocessor.to_tensor(inputs[0].values)
     for tensor in inputs:
         if tensor.values.shape not in ((n,), (n, 1)):
             raise SchemaError(
@@ -68,7 +70,7 @@ def items_of(inputs: Sequence[Tensor], scorer: Scorer, settings: Settings, limit
             )
     cells = {tensor.name: _column(tensor) for tensor in inputs}
     cells |= {column.name: pa.nulls(n) for column in schema.columns if column.nullable and column.name not in cells}
-    return scorer.to_tensor(set_long_cells_aside(RawTable(table=pa.table(cells)), limits.max_cell_bytes))
+    return preprocessor.to_tensor(set_long_cells_aside(RawTable(table=pa.table(cells)), limits.max_cell_bytes))
 
 
 def check_readable(items: TensorItems) -> None:
@@ -106,19 +108,19 @@ def _column(tensor: Tensor) -> pa.ChunkedArray:
     return list_to_arrow(texts)
 
 
-def _images(inputs: Sequence[Tensor], scorer: Scorer, settings: Settings) -> TensorItems:
+def _images(inputs: Sequence[Tensor], preprocessor: Preprocessor, settings: Settings) -> TensorItems:
     if len(inputs) != 1:
-        raise SchemaError(f"{scorer.name} takes one input of images. Got {len(inputs):,} instead", where="inputs")
+        raise SchemaError(f"{preprocessor.name} takes one input of images. Got {len(inputs):,} instead", where="inputs")
     tensor = inputs[0]
     if tensor.datatype != BYTES:
-        return scorer.to_tensor(tensor.values)
+        return preprocessor.to_tensor(tensor.values)
     n = len(tensor.values)
     if tensor.values.shape not in ((n,), (n, 1)):
         raise SchemaError(f"encoded images must have the shape ({n},) or ({n}, 1)", where=tensor.name)
     if n > settings.max_files:
         raise LimitExceeded(f"{n:,} images; at most {settings.max_files:,} are taken", where="max_files")
     files = [_file(tensor, i, cell) for i, cell in enumerate(tensor.values.reshape(-1))]
-    return scorer.images_to_tensor(
+    return preprocessor.images_to_tensor(
         files, max_pixels=settings.max_pixels, max_total_pixels=settings.max_total_pixels if n > 1 else None
     )
 

@@ -1,7 +1,7 @@
 """The body of an inference: a JSON document, and after it the raw bytes of its binary tensors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from elbound.data.formats import TableLimits, load_json
 from elbound.data.schema import doubled_names, list_names
@@ -33,6 +33,10 @@ class InferRequest:
     outputs: tuple[WantedOutput, ...] | None
     binary: bool
     timeout_us: int | None
+
+    def without_inputs(self) -> "InferRequest":
+        """What is asked, once its inputs are read."""
+        return replace(self, inputs=())
 
 
 def read_request(body: bytes, header_length: str | None, limits: TableLimits) -> InferRequest:

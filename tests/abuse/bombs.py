@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.ipc
 import pyarrow.parquet
 
 MEGABYTE = b"\0" * 1_000_000
@@ -73,3 +74,53 @@ def form(files: Iterable[tuple[str, bytes]], media_type: str) -> tuple[bytes, st
         for name, data in files
     ]
     return b"".join(parts) + b"--x--\r\n", "multipart/form-data; boundary=x"
+
+
+def arrow(opened_bytes: int, *, as_file: bool = False) -> bytes:
+    """One batch of columns that open to so much: 4.5 GB are 152 kB."""
+    column = pa.array(np.zeros(8_000_000))
+    names = [f"c{i}" for i in range(max(1, opened_bytes // column.nbytes))]
+    batch = pa.record_batch([column] * len(names), names=names)
+    sink = io.BytesIO()
+    options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
+    make = pyarrow.ipc.new_file if as_file else pyarrow.ipc.new_stream
+    with make(sink, batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue()
+
+
+def lying_parquet(rows: int, cell_bytes: int) -> bytes:
+    """Texts that are stored one by one, and a footer that says that they take next to nothing."""
+    sink = io.BytesIO()
+    cells = pa.chunked_array([pa.array(["x" * cell_bytes])] * rows)
+    table = pa.table({"site": cells, **{name: pa.array(np.zeros(rows)) for name in ("a", "b", "c")}})
+    pyarrow.parquet.write_table(
+        table, sink, compression="zstd", use_dictionary=False, data_page_size=1 << 20, write_statistics=False
+    )
+    data = sink.getvalue()
+    found = pyarrow.parquet.read_metadata(io.BytesIO(data)).row_group(0)
+    body, footer = (
+        data[: -8 - int.from_bytes(data[-8:-4], "little")],
+        data[-8 - int.from_bytes(data[-8:-4], "little") :],
+    )
+    for size in {found.total_byte_size, found.column(0).total_uncompressed_size}:
+        footer = footer.replace(_varint(2 * size), _varint(2 * 100, len(_varint(2 * size))))
+    assert pyarrow.parquet.read_metadata(io.BytesIO(body + footer)).row_group(0).total_byte_size == 100
+    return body + footer
+
+
+def _varint(value: int, length: int = 0) -> bytes:
+    """As Thrift's compact protocol writes it, in at least `length` bytes."""
+    found = bytearray()
+    while value or len(found) < length:
+        found.append(value & 127 | 128)
+        value >>= 7
+    found[-1] &= 127
+    return bytes(found)
+
+
+def chunky_png(chunks: int) -> bytes:
+    """A PNG with so many empty chunks before its pixels: 5 million are 60 MB, and 117 kB as gzip."""
+    whole = png(12, 12)
+    empty = struct.pack(">I", 0) + b"teXt" + struct.pack(">I", zlib.crc32(b"teXt"))
+    return whole[:33] + empty * chunks + whole[33:]

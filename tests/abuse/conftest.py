@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.abuse import watch
 from tests.abuse.vitals import HEADING, Row
+from tests.abuse.watch import Watch
 from tests.service.conftest import Server, numeric_bundle, start
 
 __all__ = ["numeric_bundle", "start"]
 ROWS = pytest.StashKey[list[Row]]()
+WATCHES = pytest.StashKey[list[Watch]]()
 SHORT = {
     "idle_timeout_s": 3, "header_timeout_s": 3, "body_idle_timeout_s": 3, "answer_idle_timeout_s": 3,
     "drain_timeout_s": 3,
@@ -40,7 +43,16 @@ def rows(request: pytest.FixtureRequest) -> list[Row]:
     return request.config.stash.setdefault(ROWS, [])
 
 
+@pytest.fixture(scope="session")
+def watches(request: pytest.FixtureRequest) -> list[Watch]:
+    """One row of the other table for each attack."""
+    return request.config.stash.setdefault(WATCHES, [])
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     found = config.stash.get(ROWS, [])
     for line in (HEADING, *map(str, found)) if found else ():
+        terminalreporter.write_line(line)
+    watched = config.stash.get(WATCHES, [])
+    for line in (watch.HEADING, *map(str, watched)) if watched else ():
         terminalreporter.write_line(line)

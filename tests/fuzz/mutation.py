@@ -9,6 +9,7 @@ import random
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from PIL import Image
 
 from elbound.data.formats import parse_arrow, parse_csv, parse_parquet
 from elbound.data.image import decode_image
+from elbound.data.parquetfile import ParquetFile, parquet_pieces
+from elbound.data.pieces import TablePiece
 from elbound.data.schema import ImageSchema
-from elbound.data.streams import arrow_pieces, parquet_pieces
+from elbound.data.streams import arrow_pieces
 from elbound.errors import ElboundError
 from tests.fuzz.mutated import mutated
 from tests.fuzz.targets import LIMITS, TABLE, TRAIN, npy
@@ -70,10 +73,16 @@ def read_table(data: bytes) -> None:
     for parse in (parse_parquet, parse_arrow, parse_csv):
         with suppress(ElboundError):
             parse(io.BytesIO(data), limits=LIMITS).to_tensor(TABLE)
-    for pieces in (parquet_pieces, arrow_pieces):
+    def parquet(source: io.BufferedReader) -> Iterator[TablePiece]:
+        file = ParquetFile(source, rows=7, limits=LIMITS)
+        return parquet_pieces(file, rows=7, wanted=lambda _: True, check=lambda _: None)
+
+    def arrow(source: io.BufferedReader) -> Iterator[TablePiece]:
+        return arrow_pieces(source, rows=7, wanted=lambda _: True, check=lambda _: None, limits=LIMITS)
+
+    for pieces in (parquet, arrow):
         with suppress(ElboundError):
-            source = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
-            for piece in pieces(source, rows=7, wanted=lambda _: True, check=lambda _: None, limits=LIMITS):
+            for piece in pieces(io.BufferedReader(io.BytesIO(data))):  # type: ignore[arg-type]
                 if piece.raw is not None:
                     piece.raw.to_tensor(TABLE)
 

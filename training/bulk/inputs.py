@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from elbound.data.imagefiles import ImageFiles, image_files
+from elbound.data.parquetfile import parquet_rows
 from elbound.data.partitions import Partitions, partitions_of
 from elbound.data.readers import packed_suffix, passed_over_tables, table_files, table_suffix
 from elbound.data.schema import ImageSchema
-from elbound.data.streams import parquet_rows
 from elbound.errors import ConfigError, DataError
 from elbound.scorer import Scorer
 from training.console import warn

@@ -1,0 +1,1 @@
+"""Uploads are decoded by helper processes whose memory and time are limited."""

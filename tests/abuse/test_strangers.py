@@ -1,0 +1,220 @@
+"""Small uploads and idle connections that would take all memory or all time: `make test-abuse` prints a table.
+
+The server has its default limits, and an honest caller scores a row all the while.
+"""
+
+import contextlib
+import gzip
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import httpx
+import numpy as np
+import orjson
+import pytest
+
+from tests.abuse import bombs
+from tests.abuse.watch import Watch, memory_mb, watching
+from tests.service.conftest import Server
+
+MAX_MB = 1_500
+MAX_HEALTHZ_P99_MS = 250
+MAX_ROW_MS = 1_000
+NUMBERS, ROWS, PICTURES = "numbers", "rows", "pictures"
+ARROW = "application/vnd.apache.arrow.stream"
+PARQUET = "application/vnd.apache.parquet"
+STREAMED = {"accept": "application/x-ndjson"}
+HEAD = (
+    "POST /score?model=numbers HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\n"
+    "Content-Length: {size}\r\n\r\n"
+)
+GZIP = {"content-encoding": "gzip"}
+
+
+def post(server: Server, body: bytes, media_type: str, model: str, **headers: str) -> int | None:
+    """The status of an upload; None where the server ends it before."""
+    stated = {"content-type": media_type, "connection": "close", **headers}
+    with contextlib.suppress(httpx.TransportError):
+        answer = httpx.post(f"{server.url}/score", content=body, params={"model": model}, headers=stated, timeout=120)
+        assert answer.status_code != 500, answer.text[:500]
+        return answer.status_code
+    return None
+
+
+def both(server: Server, body: bytes, media_type: str, model: str, *statuses: int, **headers: str) -> None:
+    """The upload answered as JSON and as a stream: one of the `statuses`, or 503 where others hold the memory."""
+    for more in ({}, STREAMED):
+        status = post(server, body, media_type, model, **headers, **more)
+        assert status in (503, *statuses), (status, media_type, more)
+
+
+def at_once(count: int, do: Callable[[], object]) -> None:
+    """So many threads do the same; what one raises is raised."""
+    failures: list[BaseException] = []
+
+    def one() -> None:
+        try:
+            do()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=one) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def opened_arrow(server: Server) -> None:
+    for as_file in (False, True):
+        both(server, bombs.arrow(4_500_000_000, as_file=as_file), ARROW, NUMBERS, 413, 422, 400)
+
+
+def lying_footers(server: Server) -> None:
+    both(server, bombs.lying_parquet(20, 120_000_000), PARQUET, ROWS, 413, 422, 400)
+
+
+def ragged_csv(server: Server) -> None:
+    both(server, bombs.gzipped(b"x\n" * 1_000, 7_000), "text/csv", NUMBERS, 400, 413, 422, **GZIP)
+    body = gzip.compress(b"a,b,c\n" + b"x\n" * 7_000_000)
+    both(server, body, "text/csv", NUMBERS, 400, 413, 422, **GZIP)
+
+
+def tall_png(server: Server) -> None:
+    for _ in range(2):
+        both(server, bombs.png(1, 63_999_999), "image/png", PICTURES, 413, 422)
+
+
+def large_pngs(server: Server) -> None:
+    """8 of 64 million pixels at once, of which each is allowed."""
+    body = bombs.png(8_000, 8_000)
+    at_once(8, lambda: post(server, body, "image/png", PICTURES))
+
+
+def held_bodies(server: Server) -> None:
+    """68 bodies of 60 MB, whose last byte never comes."""
+    host, port = server.url.removeprefix("http://").split(":")
+    head = HEAD.format(media_type="text/csv", size=60 << 20)
+    piece = b"1,2,3\n" * 100_000
+
+    def hold() -> None:
+        with socket.create_connection((host, int(port)), timeout=30) as connection, contextlib.suppress(OSError):
+            connection.sendall(head.encode())
+            sent = 0
+            while sent + len(piece) < 60 << 20:
+                connection.sendall(piece)
+                sent += len(piece)
+            time.sleep(4)
+
+    at_once(68, hold)
+
+
+def large_json(server: Server) -> None:
+    """14 of 6.5 MB, which open to 60 MB of JSON."""
+    rows = [[round(value, 2) for value in row] for row in np.random.default_rng(0).normal(size=(1_000, 3)).tolist()]
+    text = orjson.dumps(rows)[1:-1] + b","
+    body = gzip.compress(b"[" + text * (60_000_000 // len(text)) + b"[1,2,3]]", 1)
+    at_once(14, lambda: post(server, body, "application/json", NUMBERS, **GZIP))
+
+
+def slow_readers(server: Server) -> None:
+    """60 answers of 8 MB, read at 100 bytes/s."""
+    host, port = server.url.removeprefix("http://").split(":")
+    body = orjson.dumps(np.zeros((30_000, 3)).tolist())
+    head = HEAD.format(media_type="application/json", size=len(body))
+
+    def read() -> None:
+        with socket.create_connection((host, int(port)), timeout=60) as connection, contextlib.suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            connection.sendall(head.encode() + body)
+            until = time.monotonic() + 8
+            while time.monotonic() < until and connection.recv(10):
+                time.sleep(0.1)
+
+    at_once(60, read)
+
+
+def chunky_pngs(server: Server) -> None:
+    """8 of 117 kB at once, with a deadline of 2 s."""
+    body = gzip.compress(bombs.chunky_png(5_000_000))
+    deadline = {"x-request-deadline-ms": "2000"}
+    at_once(8, lambda: post(server, body, "image/png", PICTURES, **GZIP, **deadline))
+
+
+def bad_lines(server: Server) -> None:
+    """100,000 lines that are no JSON."""
+    both(server, b"{x}\n" * 100_000, "application/x-ndjson", NUMBERS, 422)
+    both(server, b'{"a":"x","b":1,"c":1}\n' * 100_000, "application/x-ndjson", NUMBERS, 422)
+
+
+def unique_keys(server: Server) -> None:
+    """4 million names in one object."""
+    body = b"{" + b",".join(b'"%d":1' % i for i in range(4_000_000)) + b"}"
+    both(server, body, "application/json", NUMBERS, 413, 422)
+
+
+def opened_zip(server: Server) -> None:
+    body = bombs.zipped(["a.png"], bombs.MEGABYTE * 500)
+    at_once(6, lambda: both(server, body, "application/zip", PICTURES, 413, 422))
+
+
+def deep_json(server: Server) -> None:
+    at_once(6, lambda: both(server, b"[" * 20_000_000, "application/json", NUMBERS, 400, 413, 422))
+
+
+ATTACKS: dict[str, Callable[[Server], None]] = {
+    "Arrow of 152 kB, opens to 4.5 GB": opened_arrow,
+    "Parquet whose footer lies": lying_footers,
+    "CSV of ragged rows, 14 kB as gzip": ragged_csv,
+    "PNG of 1 x 63,999,999": tall_png,
+    "8 PNG of 64 million pixels": large_pngs,
+    "68 bodies of 60 MB held open": held_bodies,
+    "14 JSON of 60 MB as gzip": large_json,
+    "60 answers of 8 MB read at 100 bytes/s": slow_readers,
+    "8 PNG of 5 million chunks": chunky_pngs,
+    "100,000 bad lines of NDJSON": bad_lines,
+    "4 million names in one object": unique_keys,
+    "zip of one image of 500 MB": opened_zip,
+    "JSON of 20 million brackets": deep_json,
+}
+TOGETHER = (opened_arrow, large_json, chunky_pngs, held_bodies)
+
+
+@pytest.fixture(scope="module")
+def attacked(start, table_bundle, image_bundle, numeric_bundle, tmp_path_factory) -> Server:  # type: ignore[no-untyped-def]
+    return start(table_bundle, image_bundle, numeric_bundle, spool_dir=tmp_path_factory.mktemp("spool"))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_no_small_upload_takes_the_machine(name: str, attacked: Server, watches: list[Watch]) -> None:
+    log_bytes = attacked.log.stat().st_size
+    with watching(attacked, name) as watch:
+        ATTACKS[name](attacked)
+    watches.append(watch)
+    check(attacked, watch)
+    assert b"Traceback" not in attacked.log.read_bytes()[log_bytes:]
+
+
+def test_four_attackers_at_once(attacked: Server, watches: list[Watch]) -> None:
+    with watching(attacked, "four attackers at once") as watch:
+        threads = [threading.Thread(target=attack, args=(attacked,)) for attack in TOGETHER]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    watches.append(watch)
+    check(attacked, watch)
+
+
+def check(server: Server, watch: Watch) -> None:
+    assert server.process.poll() is None
+    assert not watch.failures
+    assert watch.peak_mb < MAX_MB
+    assert np.percentile(watch.healthz_ms, 99) < MAX_HEALTHZ_P99_MS
+    assert max(watch.row_ms) < MAX_ROW_MS
+    time.sleep(1)
+    assert memory_mb(server.process.pid) < MAX_MB
