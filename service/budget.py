@@ -7,6 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from elbound.errors import LimitExceeded
 from service.errors import MemoryFull
+from service.freed import GivingBack
 
 FREE_BYTES = 1 << 16
 """What each request may hold beside the budget, so that a row is scored however full it is."""
@@ -19,6 +20,7 @@ class Budget:
         self.max_bytes = max_inflight_bytes
         self.used_bytes = 0
         self._lock = threading.Lock()
+        self._giving_back = GivingBack()
 
     def take(self, own_bytes: int, more_bytes: int) -> None:
         """`more_bytes` for a request that has `own_bytes`. Raises LimitExceeded, MemoryFull."""
@@ -38,6 +40,8 @@ class Budget:
         """Take note of bytes that are held already, or fewer of them."""
         with self._lock:
             self.used_bytes += more_bytes
+        if more_bytes < 0:
+            self._giving_back.freed(-more_bytes)
 
     def hold(self) -> "Holding":
         """What one request holds: nothing so far."""

@@ -14,8 +14,8 @@ MAX_MEMBERS = 100_000
 """Parts of one gzip: tools that write several make them of 64 kB and more."""
 WINDOW_BYTES = 1 << 12
 """What a member is first given of the body; twice as much each time, since what it leaves over is copied."""
-MAX_WINDOW_BYTES = 1 << 14
-"""It opens to 16 MB at most."""
+MAX_WINDOW_BYTES = 1 << 12
+"""It opens to 4 MB at most."""
 UPLOADED = ("gzip",)
 """The encodings of uploads."""
 

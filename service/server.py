@@ -14,6 +14,7 @@ import uvicorn
 from elbound.errors import ConfigError
 from service.access.local import check_exposure
 from service.app import create_app
+from service.freed import map_large_blocks
 from service.logs import set_up_logs
 from service.protocol import SPARE_CONNECTIONS, Reception
 from service.settings import Settings
@@ -65,6 +66,7 @@ def run_server(settings: Settings, bundles: Sequence[str]) -> None:
         timeout_graceful_shutdown=settings.shutdown_grace_s + STOP_MARGIN_S,
     )
     sys.setswitchinterval(SWITCH_SECONDS)
+    map_large_blocks()
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended well
         signal.signal(number, lambda *_: None)
     logger.info("listening on %s://%s:%d", "https" if tls else "http", f"[{host}]" if ":" in host else host, port)

@@ -104,7 +104,10 @@ class WholeLines:
 
 
 class CountedRaggedRows(RaggedRows):
-    """Ragged rows of a stream; `too_many` is the place after `most_in_a_row` of them. None is kept from there on."""
+    """Ragged rows of a stream; `too_many` is the place after `most_in_a_row` of them.
+
+    None is kept from there on, and after as many more the reading ends.
+    """
 
     def __init__(self, lines: WholeLines, most_in_a_row: int) -> None:
         super().__init__()
@@ -114,9 +117,10 @@ class CountedRaggedRows(RaggedRows):
         self._next = self._run = 0
 
     def __call__(self, row: pyarrow.csv.InvalidRow) -> str:
-        if self.too_many is not None:  # the rest of the block that Arrow has begun
+        if self.too_many is not None:  # Arrow has read blocks ahead, and would go through all of them
             self.last = row.text
-            return "skip"
+            self._run += 1
+            return "skip" if self._run < 2 * self.most_in_a_row else "error"
         place = row.number - 1
         self._run = self._run + 1 if place == self._next else 1
         self._next = place + 1
@@ -167,6 +171,8 @@ def csv_pieces(
             yield from cutter.add(pa.Table.from_batches([batch]))
     except pa.ArrowException as error:
         end = cutter.end
+        if ragged.too_many is not None:
+            ragged.too_many = end
         what = f"a row is longer than {BLOCK_BYTES:,} bytes, or a quote is opened and never closed"
         lines.error = lines.error or DecodeError(
             f"not readable as CSV: line {_line(line_of, end)}: {what if 'straddl' in str(error) else error}"

@@ -39,7 +39,7 @@ from service.settings import Settings
 FREE_BYTES = 64 << 20
 """What a decoder process may take beside the budget for requests: most uploads need no more."""
 START_SECONDS = 60
-PRELOADED = ["service.decoding.worker", "service.decoding.tasks"]
+PRELOADED = ["service.decoding.preload"]
 
 logger = logging.getLogger("elbound")
 

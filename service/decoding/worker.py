@@ -1,6 +1,5 @@
 """A decoder process: reads uploads for the server, one at a time, within a limit on its address space."""
 
-import ctypes
 import signal
 import socket
 import sys
@@ -18,6 +17,7 @@ from elbound.data.memory import asking
 from elbound.data.preprocessor import Preprocessor
 from elbound.errors import ElboundError, LimitExceeded
 from service.decoding.channel import Channel
+from service.freed import C, give_back
 from service.priority import give_way
 from service.settings import Settings
 
@@ -26,7 +26,6 @@ try:
 except ImportError:  # Windows has no such limits
     resource = None  # type: ignore[assignment]
 
-_C: Any = None if sys.platform == "win32" else ctypes.CDLL(None)
 M_ARENA_MAX = -8
 SLACK_BYTES = 8 << 20
 """What an allocator maps beyond what it is asked for."""
@@ -123,9 +122,8 @@ def run_decoder(end: socket.socket, settings: Settings, free_bytes: int) -> None
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     pa.set_memory_pool(pa.system_memory_pool())  # others reserve address space far ahead
-    if hasattr(_C, "mallopt"):
-        _C.mallopt(M_ARENA_MAX, 1)  # as does glibc for each thread
-    pa.array([0.0]).cast(pa.string())
+    if hasattr(C, "mallopt"):
+        C.mallopt(M_ARENA_MAX, 1)  # as does glibc for each thread
     channel = Channel(end)
     limit = Limit(channel, free_bytes)
     preprocessors: dict[int, Preprocessor] = {}
@@ -145,7 +143,7 @@ def run_decoder(end: socket.socket, settings: Settings, free_bytes: int) -> None
                 preprocessors[task.number] = task.preprocessor
             _answer(channel, task, files, preprocessors[task.number], settings, limit)
             del task, files
-            _trim()
+            give_back()
 
 
 def _answer(
@@ -201,9 +199,3 @@ def _mapped_bytes() -> int:
     if resource is None or sys.platform != "linux":
         return 0
     return int(Path("/proc/self/statm").read_bytes().split()[0]) * resource.getpagesize()
-
-
-def _trim() -> None:
-    """Give freed memory back to the system, where the C library can."""
-    if hasattr(_C, "malloc_trim"):
-        _C.malloc_trim(0)
