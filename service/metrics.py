@@ -30,7 +30,8 @@ BOUND_CONFIDENCE = 0.999
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 UPLOAD_SECONDS = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600)
 ALERTED = (
-    "overloaded", "too_many_connections", "too_many_streams", "spool_full", "internal_error",
+    "overloaded", "too_many_connections", "too_many_streams", "spool_full", "memory_full",
+    "internal_error",
     "device_fault",
 )  # fmt: skip
 """Reasons that an alert is about: want of room, then faults of ours."""

@@ -139,7 +139,8 @@ class Reader:
         elif media_type == NDJSON:
             found = ndjson_pieces(source, rows=rows, wanted=_all, piece_bytes=PIECE_BYTES, limits=limits)
         elif media_type == PARQUET:
-            parquet = DecodedParquet(self._set_aside(source, stack), decode, self.spool, rows=rows)
+            file = self._set_aside(source, stack)
+            parquet = stack.enter_context(closing(DecodedParquet(file, decode, self.spool, rows=rows)))
             found = parquet_pieces(parquet, rows=rows, wanted=_all, check=check)
         else:
             found = arrow_pieces(source, rows=rows, wanted=_all, check=check, limits=limits)
@@ -234,6 +235,12 @@ class DecodedParquet:
         self.decode = decode
         self.spool = spool
         self.rows = rows
+        self._held: SpoolFile | None = None
+
+    def close(self) -> None:
+        """Give back the room of the row group that was read last."""
+        if self._held is not None:
+            self._held.close()
 
     def head(self) -> ParquetHead:
         """Raises DecodeError, LimitExceeded."""
@@ -242,21 +249,22 @@ class DecodedParquet:
 
     def batches(self, group: int) -> Iterator[pa.Table]:
         """The rows of a row group. Raises DecodeError, LimitExceeded after those before the break, SpoolFull."""
+        self.close()
+        held = self._held = self.spool.open()
         failure: DataError | None = None
         parts: list[tuple[int, int]] = []
-        with closing(self.spool.open()) as held:
-            try:
-                self.decode(
-                    "parquet_group",
-                    group,
-                    self.rows,
-                    files=(self.file.fileno(),),
-                    on_piece=lambda piece: parts.append((held.write(piece), len(piece))),
-                )
-            except DataError as error:
-                failure = error
-            for place, size in parts:
-                yield pyarrow.ipc.open_stream(held.read(place, size)).read_all()
+        try:
+            self.decode(
+                "parquet_group",
+                group,
+                self.rows,
+                files=(self.file.fileno(),),
+                on_piece=lambda piece: parts.append((held.write(piece), len(piece))),
+            )
+        except DataError as error:
+            failure = error
+        for place, size in parts:
+            yield pyarrow.ipc.open_stream(held.read(place, size)).read_all()
         if failure is not None:
             raise failure
 

@@ -3,8 +3,10 @@
 import asyncio
 import gzip
 import io
+import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from elbound.data.items import TensorItems
 from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError, UnsupportedMedia
 from elbound.scorer import Scorer
 from service.decode import ARROW, CSV, NDJSON, NPY, PARQUET, ZIP, Upload, decode_all, join
+from service.decoding.tasks import TASKS
 from service.settings import Settings
 from service.streaming.feed import Feed, Unpacked
 from service.streaming.pieces import Reader
@@ -28,6 +31,24 @@ from service.streaming.spool import Spool
 Case = tuple[Scorer, bytes, str]
 LOOP = asyncio.new_event_loop()
 LOOP.close()
+
+
+def decode_here(
+    scorer: Scorer,
+    settings: Settings,
+    task: str,
+    *args: object,
+    files: tuple[int, ...] = (),
+    on_piece: Callable[[memoryview], object] | None = None,
+) -> object:
+    """What a decoder process would do, in this one."""
+    found = TASKS[task](scorer.preprocessor, settings, *args, *map(os.dup, files))
+    if not isinstance(found, Iterator):
+        return found
+    assert on_piece is not None
+    for piece in found:
+        on_piece(memoryview(piece))
+    return None
 
 
 def read(
@@ -43,7 +64,7 @@ def read(
     """The pieces of `body`, which comes in parts that end at `cuts`, and what broke it off."""
     limits = Settings(**settings)  # type: ignore[arg-type]
     spool = Spool(str(folder), max_spool_bytes=limits.max_spool_bytes)
-    reader = Reader(scorer, media_type, limits, spool)
+    reader = Reader(scorer.preprocessor, media_type, limits, spool)
     feed = Feed(LOOP, max_bytes=reader.max_body_bytes)
     put = [feed.put(body[a:b]) for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
     for one in put:
@@ -56,7 +77,8 @@ def read(
     found: list[TensorItems] = []
     error: DataError | None = None
     try:
-        found.extend(reader.pieces(Unpacked(feed, max_bytes=reader.max_opened_bytes) if packed else feed))
+        raw = Unpacked(feed, max_bytes=reader.max_opened_bytes) if packed else feed
+        found.extend(reader.pieces(raw, partial(decode_here, scorer, limits)))
     except DataError as raised:
         error = raised
     assert spool.used_bytes == 0
@@ -165,7 +187,7 @@ def test_pieces_are_the_items_of_the_whole_upload(case: Case, tmp_path: Path, mo
     monkeypatch.setattr("service.streaming.pieces.PIECE_ROWS", 7)
     monkeypatch.setattr("service.streaming.pieces.PIECE_IMAGES", 4)
     scorer, body, media_type = case
-    expected = facts(decode_all([Upload(body, media_type)], scorer, Settings()))
+    expected = facts(decode_all([Upload(body, media_type)], scorer.preprocessor, Settings()))
     for packed in (False, True):
         sent = gzip.compress(body) if packed else body
         pieces, error = read(scorer, sent, media_type, tmp_path, packed=packed, cuts=[len(sent) // 3])
@@ -227,8 +249,8 @@ def test_a_csv_as_programs_write_it_is_read_as_a_plain_one(
     text = csv_body(table).decode().replace('"', "")
     changed = change(text)
     body = changed if isinstance(changed, bytes) else changed.encode()
-    expected = facts(decode_all([Upload(text.encode(), CSV)], table_scorer, Settings()))
-    assert facts(decode_all([Upload(body, CSV)], table_scorer, Settings())) == expected
+    expected = facts(decode_all([Upload(text.encode(), CSV)], table_scorer.preprocessor, Settings()))
+    assert facts(decode_all([Upload(body, CSV)], table_scorer.preprocessor, Settings())) == expected
     pieces, error = read(table_scorer, body, CSV, tmp_path)
     assert error is None
     assert facts(join(pieces)) == expected
