@@ -58,10 +58,10 @@ def test(python: str, environment: Path, torch_index: str, pytest: list[str]) ->
 def newer(python: str) -> str:
     """The packages in this Python's environment whose versions are not those of constraints.txt."""
     listed = subprocess.run([python, "-m", "pip", "freeze"], capture_output=True, text=True, check=True).stdout
-    installed = dict(line.split("==") for line in listed.splitlines() if "==" in line)
-    pinned = {pin.name: pin.version for pin in pins.locked()}
-    changed = {name: version for name, version in installed.items() if pinned.get(pins.canonical(name)) != version}
-    return ", ".join(f"{name} {version}" for name, version in sorted(changed.items())) or "nothing"
+    installed = [line.split("==") for line in listed.splitlines() if "==" in line]
+    pinned = {(pin.name, pin.version) for pin in pins.locked()}
+    changed = [f"{name} {version}" for name, version in installed if (pins.canonical(name), version) not in pinned]
+    return ", ".join(changed) or "nothing"
 
 
 def main() -> None:
