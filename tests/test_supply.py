@@ -33,7 +33,8 @@ def requirements(*extras: str) -> list[str]:
 
 
 def needed(texts: list[str]) -> set[str]:
-    """The names of these requirements and of what they need in turn, as far as they are installed here."""
+    """The names of these requirements and of what they need in turn, as far as pinned versions are installed here."""
+    pinned = {(pin.name, pin.version) for pin in pins.locked()}
     found: set[str] = set()
     waiting = [Requirement(text) for text in texts]
     while waiting:
@@ -47,10 +48,12 @@ def needed(texts: list[str]) -> set[str]:
             continue
         found.add(key)
         try:
-            below = [Requirement(text) for text in distribution(name).requires or []]
+            installed = distribution(name)
         except PackageNotFoundError:
             continue
-        waiting += [requirement for requirement in below if applies(requirement, one.extras)]
+        if (name, installed.version.partition("+")[0]) in pinned:
+            below = [Requirement(text) for text in installed.requires or []]
+            waiting += [requirement for requirement in below if applies(requirement, one.extras)]
     return {key.partition("[")[0] for key in found}
 
 
