@@ -14,7 +14,7 @@
 # On a GPU: --build-arg TORCH=cuda; for bundles with an export, on a CPU: --build-arg EXTRAS=onnx
 # Behind a proxy or with an index of one's own: --secret id=pip_conf,src=pip.conf and, where that says
 # `cert = /run/secrets/ca_bundle`, --secret id=ca_bundle,src=ca.pem. Neither is kept in the image.
-ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:0bee7276f83efd4a1ee05bbbf4281d95ed28e079220a9457f25a93e3f1e3c31b
 
 FROM ${PYTHON_IMAGE} AS dependencies
 ARG TORCH=cpu
@@ -23,29 +23,27 @@ ARG PIP_FIND_LINKS=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 RUN python -m venv --without-pip /opt/elbound
-COPY constraints.txt .
-# torch alone first: the other packages never come from its index.
+COPY torch-cpu.txt .
+# torch's build for CPUs alone first: the other packages never come from its index. Everything is taken by hash alone.
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca_bundle \
     case "$TORCH" in cpu|cuda) ;; *) echo "TORCH must be cpu or cuda. Got $TORCH instead" >&2; exit 1;; esac; \
-    if [ "$TORCH" = cpu ] && [ -z "$PIP_FIND_LINKS" ]; then \
-        set -- --index-url https://download.pytorch.org/whl/cpu; \
-    fi; \
-    grep '^torch==' constraints.txt > torch.txt && \
-    pip --python /opt/elbound/bin/python install --no-deps "$@" -r torch.txt
-# The wrong build of torch would work, with gigabytes of libraries that no one asked for, or with no GPU.
-RUN /opt/elbound/bin/python -c "import runpy, sys, sysconfig; \
-    cuda = runpy.run_path(sysconfig.get_path('purelib') + '/torch/version.py')['cuda']; \
-    sys.exit((cuda is not None) != ('$TORCH' == 'cuda') and f'TORCH=$TORCH, but pip found the build for CUDA {cuda}')"
-COPY pyproject.toml .
+    if [ -z "$PIP_FIND_LINKS" ]; then set -- --index-url https://download.pytorch.org/whl/cpu; fi; \
+    [ "$TORCH" = cuda ] || \
+    pip --python /opt/elbound/bin/python install --no-deps --require-hashes "$@" -r torch-cpu.txt
+COPY constraints.txt pyproject.toml ./
+COPY supply/pins.py supply/
 # Extras of pyproject.toml beside what serving needs, separated by spaces.
 ARG EXTRAS=
+# hadolint ignore=SC2086
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca_bundle \
-    python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        extras = [name for extra in '$EXTRAS'.split() for name in project['optional-dependencies'][extra]]; \
-        print(*project['dependencies'], *extras, sep='\n')" > requirements.txt && \
-    pip --python /opt/elbound/bin/python install -c constraints.txt -r requirements.txt
-# A tenth of the image: torch's headers and its own tests.
-RUN rm -rf /opt/elbound/lib/python3*/site-packages/torch/include /opt/elbound/lib/python3*/site-packages/torch/test
+    python -m supply.pins --torch "$TORCH" $EXTRAS > pins.txt && \
+    pip --python /opt/elbound/bin/python install --require-hashes -r pins.txt
+# The wrong build of torch would work, with gigabytes of libraries that no one asked for, or with no GPU. torch's headers
+# and its own tests are a tenth of the image.
+RUN /opt/elbound/bin/python -c "import runpy, sys, sysconfig; \
+    cuda = runpy.run_path(sysconfig.get_path('purelib') + '/torch/version.py')['cuda']; \
+    sys.exit((cuda is not None) != ('$TORCH' == 'cuda') and f'TORCH=$TORCH, but pip found the build for CUDA {cuda}')" && \
+    rm -rf /opt/elbound/lib/python3*/site-packages/torch/include /opt/elbound/lib/python3*/site-packages/torch/test
 
 FROM dependencies AS application
 COPY README.md LICENSE ./
@@ -53,7 +51,7 @@ COPY elbound elbound
 COPY training training
 COPY service service
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca_bundle \
-    pip --python /opt/elbound/bin/python install --no-deps --prefix /opt/application .
+    pip --python /opt/elbound/bin/python install --no-deps --no-build-isolation --prefix /opt/application .
 
 FROM ${PYTHON_IMAGE}
 # Nothing that installs: the base image's Python has pip and its like, the one in /opt/elbound never had.

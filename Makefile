@@ -8,24 +8,36 @@ ARGS ?=
 TORCH ?= cpu
 TORCH_INDEX = $(if $(or $(PIP_FIND_LINKS),$(filter cuda,$(TORCH))),,--index-url https://download.pytorch.org/whl/cpu)
 BIN = $(VENV)/bin
+PIP_INSTALL = install --quiet --disable-pip-version-check
+# $(call locked,PIP,FOLDER,EXTRAS): what these extras need, as constraints.txt and torch-cpu.txt have it, by hash alone.
+# torch alone first: the other packages never come from its index.
+define locked
+	$(if $(filter cuda,$(TORCH)),,$(1) $(PIP_INSTALL) --no-deps --require-hashes $(TORCH_INDEX) -r torch-cpu.txt)
+	$(PYTHON) -m supply.pins --torch $(TORCH) $(3) > $(2)/pins.txt
+	$(1) $(PIP_INSTALL) --require-hashes -r $(2)/pins.txt
+endef
 PEERS = $(patsubst %,.peers/%/.ready,litserve mlserver bentoml)
 READY = $(VENV)/.ready
 ENGINE ?= docker
 REMOTE = adlfs gcsfs s3fs
 AZURITE = azurite@3.37.0
+NEWEST ?= 3.11 3.13
+LOCK = .lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --custom-compile-command 'make lock'
 OCI = org.opencontainers.image
 SOURCE ?= $(shell git remote get-url origin 2>/dev/null)
 SBOM = .sbom
 PAGE_PICTURES = analyse-image analyse-image-dark analyse-row live model phone-list
 
-.PHONY: demo test test-clients test-buckets test-abuse fuzz check serve bench bench-serving bench-peers bench-soak
-.PHONY: bench-detection bench-explaining bench-counterfactuals pictures page-pictures explained image image-test sbom clean
+.PHONY: demo test test-clients test-buckets test-abuse test-newest fuzz check audit lock renew-base serve
+.PHONY: bench bench-serving bench-peers bench-soak bench-detection bench-explaining bench-counterfactuals
+.PHONY: pictures page-pictures explained image image-test sbom clean
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt torch-cpu.txt supply/pins.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(call locked,$(BIN)/pip,$(VENV),dev)
+	$(BIN)/pip $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	touch $@
 
 .peers/%/.ready: benchmarks/peers/%.txt
@@ -51,7 +63,8 @@ test-clients: $(READY) .clients/.ready  ## the clients of Triton and KServe, in 
 # The clients of buckets are the extra `remote`; what else the tests need comes from their own environment.
 .buckets/.ready: tests/buckets/requirements.txt $(READY)
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -r $< $(REMOTE)
+	$(PYTHON) -m supply.pins --all > $(@D)/constraints.txt
+	$(@D)/bin/pip $(PIP_INSTALL) -c $(@D)/constraints.txt -r $< $(REMOTE)
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 	    > "$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/elbound.pth"
 	if command -v npm; then npm install --silent --no-audit --no-fund --prefix $(@D) $(AZURITE); fi
@@ -76,17 +89,39 @@ test-abuse: $(READY)  ## bombs, floods and slow clients against a server; prints
 fuzz: $(READY) .fuzz/coverage/elbound.pth .fuzz/routes/.ready  ## every decoder and route, FUZZ_SECONDS in all (25 min)
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
 
-check: $(READY)  ## lint, format, types, Dockerfile
+check: $(READY)  ## lint, format, types, Dockerfile, digests of images, known vulnerabilities where the index tells them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/python -m supply.images
+	$(BIN)/python -m supply.audit
+
+audit: $(READY)  ## ask the package index which pins have known vulnerabilities; says so where it cannot
+	$(BIN)/python -m supply.audit
+
+# uv keeps every version that still fits pyproject.toml; ARGS=--upgrade takes the newest.
+lock: .lock/.ready  ## constraints.txt and torch-cpu.txt, with hashes; make lock ARGS="--upgrade-package pillow"
+	$(LOCK) pyproject.toml --all-extras -o constraints.txt $(ARGS)
+	echo uv | $(LOCK) - -o supply/uv.txt $(ARGS)
+	$(PYTHON) -m supply.torch_cpu
+
+.lock/.ready: supply/uv.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip $(PIP_INSTALL) --require-hashes -r $<
+	touch $@
+
+renew-base:  ## write the digests that the tags of the Dockerfile's and deploy's images have now; needs skopeo or docker
+	$(PYTHON) -m supply.images --renew
+
+test-newest:  ## the fast tests with the newest versions that pyproject.toml allows, on each of NEWEST that is installed
+	$(PYTHON) -m supply.newest $(NEWEST) $(if $(TORCH_INDEX),--torch-index $(lastword $(TORCH_INDEX))) -- $(ARGS)
 
 serve: $(READY)  ## make serve ARGS="bundles/widgets --port 8000"
 	$(BIN)/elbound serve $(ARGS)
 
 bench: $(READY)  ## measure; the tables are kept in benchmarks/results
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(call locked,$(BIN)/pip,$(VENV),bench)
 	$(BIN)/python -m benchmarks.startup $(ARGS)
 	$(BIN)/python -m benchmarks.training $(ARGS)
 	$(BIN)/python -m benchmarks.scoring $(ARGS)
@@ -104,7 +139,7 @@ bench-peers: $(READY) $(PEERS)  ## install LitServe, MLServer and BentoML in .pe
 	$(BIN)/python -m benchmarks.serving --only peers large $(ARGS)
 
 bench-detection: $(READY)  ## AUROC beside the peers; ELBOUND_DATA=DIR make bench-detection ARGS="tables --workers 2"
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(call locked,$(BIN)/pip,$(VENV),bench)
 	$(BIN)/python -m benchmarks.detection $(ARGS)
 
 pictures: $(READY)  ## draw those of docs/scores.md again
@@ -129,10 +164,7 @@ image:  ## build the container, labelled; make image ENGINE=podman SOURCE=https:
 
 sbom: $(SBOM)/.ready  ## elbound.cdx.json: every Python package of the container with the licence that it states, as CycloneDX
 	$(PYTHON) -m venv --clear --without-pip $(SBOM)/service
-	$(SBOM)/tool/bin/pip --python $(SBOM)/service/bin/python install --quiet --disable-pip-version-check --no-deps \
-	    $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)"
-	$(SBOM)/tool/bin/pip --python $(SBOM)/service/bin/python install --quiet --disable-pip-version-check -c constraints.txt .
-	$(SBOM)/tool/bin/pip --python $(SBOM)/service/bin/python uninstall --quiet --yes elbound  # it is what the bill is of
+	$(call locked,$(SBOM)/tool/bin/pip --python $(SBOM)/service/bin/python,$(SBOM),)
 	$(SBOM)/tool/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON \
 	    -o elbound.cdx.json $(SBOM)/service
 
@@ -150,4 +182,4 @@ image-test: $(READY) .compose/.ready  ## build the container, run it, score, sta
 	$(BIN)/python -m pytest tests/image --run-image -s $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(SBOM) .compose .buckets demo
+	rm -rf $(VENV) $(SBOM) .compose .buckets .lock .newest demo

@@ -72,6 +72,7 @@ def test_the_pictures_are_those_that_the_code_draws(tmp_path: Path, monkeypatch:
                 "api",
                 "bundle",
                 "counterfactual",
+                "dependencies",
                 "explain",
                 "operations",
                 "page",

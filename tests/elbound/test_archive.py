@@ -93,7 +93,7 @@ def test_an_empty_name_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(entry("Q"), b"")
     (tmp_path / "a.zip").write_bytes((tmp_path / "a.zip").read_bytes().replace(b"Q", b"\0"))
-    with pytest.raises(BundleCorrupt, match="not readable as a zip"):
+    with pytest.raises(BundleCorrupt, match=r"not readable as a zip|not a plain path"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
 
 

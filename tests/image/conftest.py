@@ -17,6 +17,7 @@ import httpx
 import pyarrow as pa
 import pytest
 
+from supply.images import full_name, images
 from tests.image.engine import Container, Engine, Image
 from tests.service.conftest import write_keys
 from tests.service.stores import NAME, put
@@ -27,7 +28,7 @@ Build: TypeAlias = Callable[..., Image]
 ROOT = Path(__file__).parents[2]
 OCI = "org.opencontainers.image"
 IMAGE = "localhost/elbound-image-test"
-BASE = "docker.io/library/python:3.11-slim-bookworm"
+BASE = next(f"{full_name(one.tag)}@{one.digest}" for one in images(ROOT / "Dockerfile"))
 STAND_IN = "localhost/elbound-image-test-base"
 CA_BUNDLE = "/run/secrets/ca_bundle"
 PIP_SETTINGS = ("index-url", "extra-index-url", "find-links", "trusted-host", "proxy", "timeout", "default-timeout")

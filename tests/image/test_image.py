@@ -16,6 +16,7 @@ import pytest
 
 from elbound.bundle import sign_bundle
 from elbound.signature import read_signing_key, write_signing_key
+from supply.pins import locked
 from tests.image.conftest import OCI, ROOT
 from tests.image.engine import INSECURE
 
@@ -107,8 +108,8 @@ def test_every_package_of_the_image_is_pinned(server):
     found = {
         line.partition("+")[0].lower().replace("_", "-") for line in server.exec("python", "-c", code).stdout.split()
     }
-    pins = (ROOT / "constraints.txt").read_text().lower().replace("_", "-").splitlines()
-    assert {line for line in found if not line.startswith("elbound==")} <= set(pins)
+    pinned = {f"{pin.name}=={pin.version}" for pin in locked()}
+    assert {line for line in found if not line.startswith("elbound==")} <= pinned
     assert {"torch", "cryptography", "uvicorn"} <= {line.partition("==")[0] for line in found}
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.image.conftest import IMAGE, ROOT
 
 pytestmark = pytest.mark.timeout(2400)  # the first test waits for the build
-CHECKOUT = ("Dockerfile", ".dockerignore", "constraints.txt", "pyproject.toml", "README.md", "LICENSE")
+CHECKOUT = ("Dockerfile", ".dockerignore", "constraints.txt", "torch-cpu.txt", "pyproject.toml", "README.md", "LICENSE")
 CODE = ("elbound", "training", "service")
 SAY_NO_LICENCE = {"pysimdjson"}
 """Packages whose metadata name none."""
@@ -24,6 +24,7 @@ def test_another_commit_without_a_change_has_the_same_layers(image, build, label
 def test_a_change_of_the_code_changes_the_last_layer_alone(image, build, labels, tmp_path):
     for name in CHECKOUT:
         shutil.copy2(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "supply", tmp_path / "supply")
     for name in CODE:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     with (tmp_path / "service" / "__init__.py").open("a") as file:
