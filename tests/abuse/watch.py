@@ -56,7 +56,7 @@ def memory_mb(pid: int) -> float:
         with suppress(OSError):
             text = Path(f"/proc/{one}/smaps_rollup").read_text()
             total += int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
-    return total / 1024
+    return total * 1024 / 1e6
 
 
 def cpu_s(pid: int) -> float:

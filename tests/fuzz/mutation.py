@@ -73,6 +73,7 @@ def read_table(data: bytes) -> None:
     for parse in (parse_parquet, parse_arrow, parse_csv):
         with suppress(ElboundError):
             parse(io.BytesIO(data), limits=LIMITS).to_tensor(TABLE)
+
     def parquet(source: io.BufferedReader) -> Iterator[TablePiece]:
         file = ParquetFile(source, rows=7, limits=LIMITS)
         return parquet_pieces(file, rows=7, wanted=lambda _: True, check=lambda _: None)

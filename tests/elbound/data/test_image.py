@@ -455,3 +455,31 @@ def test_a_cut_image_is_never_half_an_image(picture: Picture) -> None:
         with pytest.raises(DecodeError) as caught:
             decode_image(data[: len(data) // 2], schema(3))
         assert caught.value.code in ("image_truncated", "image_unreadable")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "RGB", "L", "1", "CMYK", "I;16"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_large_images_are_decoded_in_strips_to_the_same_pixels(mode: str, channels: int, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(3)
+    if mode == "I;16":
+        image = Image.fromarray(rng.integers(0, 65_536, (37, 23), dtype=np.uint16))
+    else:
+        image = Image.fromarray(rng.integers(0, 256, (37, 23, 4), dtype=np.uint8), "RGBA").convert(mode)
+    sink = io.BytesIO()
+    options = {"transparency": 3} if mode == "P" else {}
+    image.save(sink, "TIFF" if mode in ("CMYK", "PA") else "PNG", **options)
+    data, schema = sink.getvalue(), ImageSchema(height=37, width=23, channels=channels)
+    monkeypatch.setattr("elbound.data.image.STRIP_PIXELS", 100)
+    found = decode_image(data, schema)
+    with Image.open(io.BytesIO(data)) as whole:
+        if mode == "I;16":
+            expected = np.rint(np.asarray(whole).astype(np.float32) / 257)[..., None].repeat(channels, 2)
+        else:
+            if whole.has_transparency_data:
+                page = Image.new("RGBA", whole.size, "white")
+                page.alpha_composite(whole.convert("RGBA"))
+            else:
+                page = whole
+            pixels = np.asarray(page.convert("L" if channels == 1 else "RGB"))
+            expected = pixels.reshape(37, 23, channels)
+    np.testing.assert_array_equal(found, expected.transpose(2, 0, 1))
