@@ -24,7 +24,7 @@ ROW = b"[[1, 2, 3]]"
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 REFRESH_S = 5
-"""A key file is looked at once a second; the rest is for a busy machine."""
+"""A key file is looked at more than once a second; the rest is for a busy machine."""
 MAX_STREAMS_PER_KEY = 2
 KEYS: dict[str, dict[str, object]] = {
     "caller": {},
