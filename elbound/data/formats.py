@@ -208,8 +208,8 @@ def parse_ndjson(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTab
         limits.check(rows=place + 1)
         try:
             row = json_row(line, number, limits)
-        except ItemError as error:
-            bad[place] = error
+        except ItemError as error:  # kept as another one: this holds the frames that raised it, and its causes
+            bad[place] = ItemError(error.message, code=error.code, where=error.where)
             continue
         limits.check(columns=len(row))
         held.add(line, row)

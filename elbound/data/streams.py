@@ -286,8 +286,8 @@ def _json_piece(start: int, lines: list[tuple[int, bytes]], is_wanted: bool, lim
     for place, (number, line) in enumerate(lines):
         try:
             row = json_row(line, number, limits)
-        except ItemError as error:
-            bad[place] = error
+        except ItemError as error:  # kept as another one: this holds the frames that raised it, and its causes
+            bad[place] = ItemError(error.message, code=error.code, where=error.where)
             continue
         held.add(line, row)
         rows.append(row)
