@@ -213,6 +213,8 @@ def _lifespan(state: State, keys: KeyRing | None) -> Callable[[FastAPI], Any]:
         state.streams.threads.shutdown()
         stopping.set()
         await asyncio.gather(*tasks)
+        for own in (state.drift.threads, state.documents, *([] if keys is None else [keys.threads])):
+            own.shutdown()
 
     return lifespan
 

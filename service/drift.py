@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from elbound.calibration.drift import CHUNK, DriftMartingale, fingerprint
 from elbound.errors import ConfigError, DataError
 from elbound.scorer import Scorer
+from service.threads import OwnThreads
 
 MAX_FOLLOWED = 64
 """Versions whose martingales stay in memory: who goes back to one goes on where it was left."""
@@ -113,6 +114,7 @@ class DriftMonitor:
 
     def __init__(self, state_dir: str) -> None:
         self.folder = _open_folder(Path(state_dir)) if state_dir else None
+        self.threads = OwnThreads("state")
         self.models: dict[str, ModelDrift] = {}
         """By name the version that is served."""
         self.versions: dict[tuple[str, str], ModelDrift] = {}
@@ -167,7 +169,7 @@ class DriftMonitor:
         if path is None or scores == drift.saved_scores:
             return
         try:
-            await asyncio.to_thread(_write, path, drift.to_bytes())
+            await self.threads.run(_write, path, drift.to_bytes())
         except OSError as error:
             logger.warning("drift of %s cannot be kept: %s: %s", drift.name, path, error.strerror or error)
             return

@@ -38,6 +38,8 @@ ALERTED = (
 UNTOLD = {500: "internal_error", 503: "not_ready"}
 """Reasons of answers that are no error of ours to tell: what nobody expected, and the probe of `/readyz`."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+COUNTED_INLINE = 1_000
+"""So many errors of an upload are counted on the event loop; more would hold it up."""
 STAGES = ("decode", "queue", "infer", "postprocess")
 STREAMED = "elbound.streamed"
 """Where the scope of a request says that it is scored piece by piece: how long that takes is the sender's affair."""
@@ -184,13 +186,15 @@ class Metrics:
         """A gauge whose value is read when it is asked for."""
         Gauge(name, documentation, registry=self.registry).set_function(read)
 
-    def observe_upload(self, scorer: Scorer, items: TensorItems) -> None:
+    async def observe_upload(self, scorer: Scorer, items: TensorItems) -> None:
         """Count what could not be read and what training never saw, before anything is scored."""
         labels = (scorer.name, scorer.version)
         if not (items.errors or items.unseen) or labels not in self.verdicts:
             return
-        for error in items.errors.values():
-            self.rejected.labels(*labels, error.code).inc()
+        codes = (error.code for error in items.errors.values())
+        numbers = Counts(codes) if len(items.errors) <= COUNTED_INLINE else await asyncio.to_thread(Counts, codes)
+        for code, number in numbers.items():
+            self.rejected.labels(*labels, code).inc(number)
         for column, count in items.unseen.items():
             self.unseen.labels(*labels, column).inc(count)
 

@@ -1,5 +1,7 @@
 """From event tensors to scored items: the one function between any transport and the device."""
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 INTERACTIVE_ROWS = 256
 """Uploads up to this size wait in the interactive lane."""
+TOLD_ERRORS = 1_000
+"""Items whose errors are listed where not one of an upload could be scored; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +117,12 @@ async def score_items(
     terms: Terms,
     deadline: float,
     left: Left | None = None,
+    on_scored: Callable[[int], None] = lambda _: None,
 ) -> Answer:
     """Score through the queue, large uploads slice by slice so that nobody waits behind all of one.
 
-    `deadline` is on the monotonic clock; `left` ends when the caller has left. Raises Overloaded, DeadlineExceeded,
-    CallerLeft, NoItemScored.
+    `deadline` is on the monotonic clock; `left` ends when the caller has left; `on_scored` is called with the number of
+    items of each slice that was scored. Raises Overloaded, DeadlineExceeded, CallerLeft, NoItemScored.
     """
     m = items.x.shape[0]
     if m == 0:
@@ -128,8 +133,13 @@ async def score_items(
         rows = batcher.slice_rows(run, lane)
         part = items.x[start : start + rows]
         parts.append(await batcher.submit(run, part, lane=lane, deadline=deadline, batch_rows=rows, left=left))
+        on_scored(len(part))
         start += rows
-    scored = scorer.within_groups(ScoredItems.concatenate(parts), items)
+    scored = ScoredItems.concatenate(parts)
+    if m > INTERACTIVE_ROWS and items.groups is not None:
+        scored = await asyncio.to_thread(scorer.within_groups, scored, items)
+    else:
+        scored = scorer.within_groups(scored, items)
     return Answer(scorer, items, scored, terms)
 
 
@@ -144,18 +154,17 @@ def check_groups(scorer: Scorer) -> None:
 
 
 def none_scored(items: TensorItems, *, n: int) -> NoItemScored:
-    """The error of an upload of `n` items, of which these `items` tell why."""
+    """The error of an upload of `n` items, of which these `items` tell why: the first `TOLD_ERRORS` are listed."""
     if not items.errors:
         return NoItemScored("the upload holds no items", where="body", items=[])
-    first = items.errors[min(items.errors)]
+    told = sorted(items.errors)[:TOLD_ERRORS]
+    first = items.errors[told[0]]
     documents: list[dict[str, object]] = [
-        {"index": i, "name": items.names[i] if items.names else None, "error": item_error(items, i)}
-        for i in sorted(items.errors)
+        {"index": i, "name": items.names[i] if items.names else None, "error": item_error(items, i)} for i in told
     ]
+    more = f"; the errors of {n - len(told):,} more are not listed" if n > len(told) else ""
     return NoItemScored(
-        f"none of {n:,} items could be scored; the first: {first.message}",
-        where=first.where,
-        items=documents,
+        f"none of {n:,} items could be scored; the first: {first.message}{more}", where=first.where, items=documents
     )
 
 

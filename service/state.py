@@ -21,6 +21,7 @@ from service.settings import Settings
 from service.store.models import StoreModels
 from service.store.shadow import Shadows
 from service.streaming.streams import Streams
+from service.threads import OwnThreads
 
 
 @dataclass
@@ -37,6 +38,8 @@ class State:
     store: StoreModels | None = None
     """Models whose versions change, where there are such."""
     loaded: bool = False
+    documents: OwnThreads = field(default_factory=lambda: OwnThreads("documents"))
+    """Makes the documents of models that take a while."""
     live: Live = field(init=False)
 
     def __post_init__(self) -> None:

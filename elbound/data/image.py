@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from elbound.data.groups import name_groups
 from elbound.data.items import TensorItems, keep_readable
 from elbound.data.magic import kind_of
 from elbound.data.memory import announce
+from elbound.data.patterns import match_names
 from elbound.data.schema import ImageSchema
 from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, SchemaError
 
@@ -96,7 +96,7 @@ class ImagePreprocessor:
                 x[i] = torch.from_numpy(decode_image(data, self.schema, max_pixels=max_pixels))
             except DataError as error:
                 errors[i] = ItemError(error.message, code=error.code, where=names[i] if names else None)
-        groups = None if self.schema.group_by is None or names is None else name_groups(self.schema.group_by, names)
+        groups = None if self.schema.group_by is None or names is None else match_names(self.schema.group_by, names)
         return keep_readable(x, errors, names=names, groups=groups)
 
     def array_to_tensor(self, array: np.ndarray) -> TensorItems:

@@ -48,7 +48,10 @@ class TensorItems:
     @property
     def readable_groups(self) -> list[str | None] | None:
         """The calibration group of each readable item, `(m,)`; None where items have none."""
-        return None if self.groups is None else [self.groups[i] for i in self.index.tolist()]
+        if self.groups is None or len(self.index) == self.n:
+            return self.groups if self.groups is None else list(self.groups)
+        readable: list[str | None] = np.array(self.groups, dtype=object)[self.index].tolist()
+        return readable
 
     def among(self, positions: np.ndarray, bad: dict[int, ItemError], *, start: int = 0) -> "TensorItems":
         """The same items as part of a larger upload: at `positions` `(n,)`, between the items of `bad`.

@@ -5,7 +5,6 @@ training and service know of an item.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +23,7 @@ from pydantic import (
 )
 
 from elbound.data.numberformat import NumberFormat
+from elbound.data.patterns import check_pattern
 from elbound.errors import SchemaError
 
 ColumnKind = Literal["numeric", "boolean", "categorical", "datetime"]
@@ -137,10 +137,8 @@ class ImageSchema(_Frozen):
     @field_validator("group_by")
     @classmethod
     def _is_a_pattern(cls, pattern: str | None) -> str | None:
-        try:
-            re.compile(pattern or "")
-        except re.error as error:
-            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+        if pattern is not None:
+            check_pattern(pattern)
         return pattern
 
     @property

@@ -15,10 +15,11 @@ from starlette.types import Scope
 from elbound.errors import ConfigError
 from service.access.quota import UNLIMITED, Quota
 from service.errors import Unauthorized
+from service.threads import OwnThreads
 
 MAX_FILE_BYTES = 16 << 20
-CHECK_S = 1.0
-"""How often the file is looked at."""
+CHECK_S = 0.4
+"""How often the file is looked at: with the time to read it, a revoked key is refused within a second."""
 
 Signature = tuple[int, int, int, int]
 logger = logging.getLogger("elbound")
@@ -73,6 +74,7 @@ class KeyRing:
         self.on_error = on_error
         self.keys: dict[bytes, ApiKey] = {}
         self.signature: Signature | None = None
+        self.threads = OwnThreads("keys")
         signature, entries = read_keys(path)
         self._replace(signature, entries)
 
@@ -99,11 +101,11 @@ class KeyRing:
 
     async def refresh(self) -> None:
         """Read the file if it has changed; a broken one is told once, and tried again when it changes."""
-        seen = await asyncio.to_thread(_signature_of, self.path)
+        seen = await self.threads.run(_signature_of, self.path)
         if seen == self.signature:
             return
         try:
-            signature, entries = await asyncio.to_thread(read_keys, self.path)
+            signature, entries = await self.threads.run(read_keys, self.path)
         except ConfigError as error:
             self.signature = seen
             logger.error("%s; the keys read before hold on", error.message)

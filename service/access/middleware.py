@@ -1,6 +1,5 @@
 """The door: who is it, may they, and are they within their quota; before anything of a body is read."""
 
-import math
 from typing import Protocol
 
 from starlette.requests import Request
@@ -10,7 +9,7 @@ from elbound.errors import ElboundError
 from service.access.caller import CALLER, Caller
 from service.access.keys import ApiKey
 from service.access.routes import RouteTable
-from service.errors import Forbidden, QuotaExceeded, on_elbound_error
+from service.errors import Forbidden, on_elbound_error
 
 
 class Doorkeeper(Protocol):
@@ -34,7 +33,11 @@ class AccessMiddleware:
                 response = await on_elbound_error(Request(scope), error)
                 await response(scope, receive, send)
                 return
-        await self.app(scope, receive, send)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            if (caller := scope.get(CALLER)) is not None:
+                caller.settle()
 
     def _admit(self, scope: Scope) -> None:
         """Raises Unauthorized, Forbidden, QuotaExceeded."""
@@ -55,9 +58,4 @@ class AccessMiddleware:
                 where="authorization",
             )
         if route.access == "score":
-            debt_s = caller.admit()
-            if debt_s:
-                raise QuotaExceeded(
-                    f"the key {key.name!r} has {key.quota.rows_per_s:g} rows/s and is in debt for {debt_s:,.1f} s",
-                    retry_after_s=math.ceil(debt_s),
-                )
+            caller.admit()

@@ -1,5 +1,6 @@
 """Rows per second of one key: whoever is not in debt is admitted, and charged once the rows are counted."""
 
+import asyncio
 import math
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ class Quota:
     def __init__(self, rows_per_s: float, burst_rows: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.zero_at = -math.inf
+        self.counting = asyncio.Lock()
+        """Held by the one request whose rows are not counted yet; the others come in their order."""
         self.rows_per_s = rows_per_s
         self.change(rows_per_s, burst_rows)
 
@@ -25,6 +28,11 @@ class Quota:
             self.zero_at = self.clock() + self.debt_s * self.rows_per_s / rows_per_s
         self.rows_per_s = rows_per_s
         self.burst_s = 0.0 if rows_per_s == UNLIMITED else burst_rows / rows_per_s
+
+    @property
+    def limited(self) -> bool:
+        """Whether rows cost anything."""
+        return self.rows_per_s != UNLIMITED
 
     @property
     def debt_s(self) -> float:
@@ -42,3 +50,7 @@ class Quota:
     def charge(self, rows: int) -> None:
         """Take `rows` from the balance, however many they are."""
         self.zero_at = max(self.zero_at, self.clock() - self.burst_s) + rows / self.rows_per_s
+
+    def give_back(self, rows: int) -> None:
+        """Return `rows` that were taken to the balance."""
+        self.zero_at -= rows / self.rows_per_s

@@ -1,6 +1,5 @@
 """What a model decides at every rate, and the report of its training."""
 
-import asyncio
 import logging
 
 from fastapi import APIRouter, Request, Response
@@ -30,8 +29,9 @@ logger = logging.getLogger("elbound")
 )
 async def get_calibration(request: Request, name: str) -> Response:
     """The threshold of every score at each alpha that a slider can ask for, and where the normals lie."""
-    scorer = state_of(request).registry.get(name).scorer
-    return Response(await asyncio.to_thread(scales_document, scorer), media_type="application/json")
+    state = state_of(request)
+    document = await state.documents.run(scales_document, state.registry.get(name).scorer)
+    return Response(document, media_type="application/json")
 
 
 @router.get(
@@ -42,7 +42,8 @@ async def get_calibration(request: Request, name: str) -> Response:
 )
 async def get_report(request: Request, name: str) -> Response:
     """The page that training wrote into the bundle, to be shown in a frame of its own."""
-    page = await asyncio.to_thread(_read_report, state_of(request).registry.get(name))
+    state = state_of(request)
+    page = await state.documents.run(_read_report, state.registry.get(name))
     headers = {"content-security-policy": POLICY, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
     return Response(page, headers=headers, media_type="text/html")
 

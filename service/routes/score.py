@@ -1,7 +1,7 @@
 """`POST /score`: decode, call, encode."""
 
 import asyncio
-from contextlib import ExitStack
+import contextlib
 from dataclasses import replace
 from functools import partial
 
@@ -11,10 +11,10 @@ from starlette.types import Receive
 
 from elbound.data.items import TensorItems
 from elbound.scorer import Scorer
-from service.access.caller import caller_of, turn_key, unless_left, until_left
+from service.access.caller import Caller, caller_of, turn_key, unless_left, until_left
 from service.answer import Layout, answer_document
 from service.budget import HeldResponse, Holding
-from service.decode import JSON, Remaining, Upload, decode_upload, media_type_of
+from service.decode import IMAGES, JSON, Remaining, Upload, decode_upload, media_type_of
 from service.explaining import Explaining, Wanted, check_count
 from service.limits import content_encoding, expand, read_body
 from service.routes.parameters import DEADLINE_HEADER, HEADERS, PARAMETERS, Query, due_time, parse_query
@@ -79,7 +79,7 @@ async def score(request: Request) -> Response:
         return StreamedScore(state, Order(scorer, terms, form, query.group, due), request.headers)
     if query.wanted is not None:
         query.wanted.check(scorer, terms)
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         holding = stack.enter_context(state.budget.hold())
         content = await _score(request, state, query, scorer, terms, due, holding)
         holding.settle(len(content))
@@ -91,18 +91,32 @@ async def _score(
     request: Request, state: State, query: Query, scorer: Scorer, terms: Terms, due: float, holding: Holding
 ) -> bytes:
     """The answer to a body that is held in memory, as JSON."""
-    with pointing_to_streams():
-        items = await _receive(request, state, scorer, due, holding)
-    caller_of(request.scope).charge(items.n)
+    caller, at_once = caller_of(request.scope), _is_counted_at_once(request)
+    async with contextlib.nullcontext() if at_once else caller.counting(state.until(due)):
+        with pointing_to_streams():
+            items = await _receive(request, state, scorer, due, holding)
+        caller.charge(items.n, unless_in_debt=at_once)
     if query.group is not None:
         items = items.in_group(query.group)
     if query.wanted is not None:
         check_count(items, max_explained_items=state.settings.max_explained_items)
-    answer = await answer_items(state, scorer, items, terms, due, request.receive, wanted=query.wanted)
+    answer = await answer_items(state, scorer, items, terms, due, caller, request.receive, wanted=query.wanted)
     with state.metrics.stage("postprocess"):
         if items.n <= INLINE_ITEMS and query.wanted is None:  # pictures are drawn aside
             return encode(answer, query.layout)
         return await asyncio.to_thread(encode, answer, query.layout)
+
+
+def announces_few_bytes(request: Request) -> bool:
+    """Whether a body is so small that it is parsed on the event loop, by what the head says of it."""
+    length = request.headers.get("content-length", "")
+    return not content_encoding(request) and length.isdigit() and int(length) <= INLINE_BYTES
+
+
+def _is_counted_at_once(request: Request) -> bool:
+    """Whether the rows of a body are known as soon as it is here: one image, or JSON that is parsed at once."""
+    media_type = media_type_of(request.headers.get("content-type", ""))
+    return media_type in IMAGES or (media_type == JSON and announces_few_bytes(request))
 
 
 async def _receive(request: Request, state: State, scorer: Scorer, due: float, holding: Holding) -> TensorItems:
@@ -136,16 +150,21 @@ async def answer_items(
     items: TensorItems,
     terms: Terms,
     due: float,
+    caller: Caller,
     receive: Receive,
     *,
     wanted: Wanted | None = None,
 ) -> Answer:
     """Score what was read, explain it where that is wanted, count and follow it, for whichever route it came by."""
-    state.metrics.observe_upload(scorer, items)
+    await state.metrics.observe_upload(scorer, items)
+    if not len(items.x):
+        caller.use_all()  # each item is answered with its error
     deadline = state.until(due)
+    left = partial(until_left, receive)
     answer = await score_items(
-        scorer, items, state.batcher, terms=terms, deadline=deadline, left=partial(until_left, receive)
+        scorer, items, state.batcher, terms=terms, deadline=deadline, left=left, on_scored=caller.use
     )
+    caller.use_all()
     if wanted is not None:
         explaining = Explaining(answer, state.batcher, deadline=deadline).explain(wanted, state.settings)
         leaving = asyncio.ensure_future(until_left(receive))

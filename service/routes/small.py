@@ -96,9 +96,10 @@ class SmallJsonMiddleware:
         body = await _read(receive)
         with state.metrics.stage("decode"):
             items = decode_upload(Upload(body, JSON), scorer.preprocessor, state.settings, Remaining.of(state.settings))
-        caller_of(scope).charge(items.n)
+        caller = caller_of(scope)
+        caller.charge(items.n, unless_in_debt=True)
         if query.layout == "columns" or not answers_alone(scorer, terms, items):
-            answer = await answer_items(state, scorer, items, terms, due, receive)
+            answer = await answer_items(state, scorer, items, terms, due, caller, receive)
             with state.metrics.stage("postprocess"):
                 return encode(answer, query.layout)
         share = await state.batcher.submit(
@@ -108,6 +109,7 @@ class SmallJsonMiddleware:
             deadline=state.until(due),
             left=partial(until_left, receive),
         )
+        caller.use(items.n)
         batch = share.batch
         if not batch.observed:
             batch.observed = True

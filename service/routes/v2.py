@@ -1,6 +1,7 @@
 """The Open Inference Protocol, version 2: health, metadata, inference."""
 
 import asyncio
+import contextlib
 import time
 
 import orjson
@@ -17,7 +18,7 @@ from service.errors import V2, ModelNotFound
 from service.limits import WINDOW_BITS, content_encoding, expand, read_body
 from service.registry import ModelRegistry
 from service.routes.parameters import DEADLINE_HEADER, HEADERS, due_time
-from service.routes.score import INLINE_BYTES, INLINE_ITEMS, answer_items
+from service.routes.score import INLINE_BYTES, INLINE_ITEMS, announces_few_bytes, answer_items
 from service.scoring import Terms
 from service.state import State, state_of
 from service.v2.compression import LEAST_BYTES, answer_encoding, compress
@@ -142,20 +143,22 @@ async def _infer(request: Request, name: str, version: str | None) -> Response:
 
 
 async def _score(request: Request, state: State, scorer: Scorer, due: float, holding: Holding) -> Response:
-    body = await read_body(
-        request, max_body_bytes=state.settings.max_body_bytes, encodings=WINDOW_BITS, hold=holding.take
-    )
-    with state.metrics.stage("decode"):
-        asked, items = await _read(request, body, scorer, state, due, holding)
-    caller_of(request.scope).charge(items.n)
+    caller, at_once = caller_of(request.scope), scorer.image is None and announces_few_bytes(request)
+    async with contextlib.nullcontext() if at_once else caller.counting(state.until(due)):
+        body = await read_body(
+            request, max_body_bytes=state.settings.max_body_bytes, encodings=WINDOW_BITS, hold=holding.take
+        )
+        with state.metrics.stage("decode"):
+            asked, items = await _read(request, body, scorer, state, due, holding)
+        caller.charge(items.n, unless_in_debt=at_once)
     wanted = wanted_outputs(asked, scorer)
     if items.errors:
-        state.metrics.observe_upload(scorer, items)
+        await state.metrics.observe_upload(scorer, items)
         check_readable(items)
     if asked.timeout_us:
         due = min(due, time.monotonic() + asked.timeout_us / 1e6)
     terms = Terms(scorer.alpha, scorer.guarantee)
-    answer = await answer_items(state, scorer, items, terms, due, request.receive)
+    answer = await answer_items(state, scorer, items, terms, due, caller, request.receive)
     with state.metrics.stage("postprocess"):
         if items.n <= INLINE_ITEMS:
             encoded = encode_answer(answer, wanted, asked.id)

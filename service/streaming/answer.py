@@ -27,7 +27,7 @@ from service.decode import join
 from service.errors import BREAK_OFF, ERROR_CODE, CallerLeft, DeadlineExceeded, Overloaded, forget_frames
 from service.limits import body_too_large, check_encoding
 from service.metrics import STREAMED
-from service.scoring import Answer, none_scored
+from service.scoring import TOLD_ERRORS, Answer, none_scored
 from service.state import State
 from service.streaming.feed import Feed, Unpacked
 from service.streaming.held import HeldResults
@@ -38,8 +38,6 @@ from service.streaming.writers import WRITERS
 BACK_OFF_SECONDS = 0.05
 STREAM_BYTES = 24 << 20
 """What every upload holds: what waits to be read, a piece that is read and one that is scored, held scores."""
-TOLD_ERRORS = 1_000
-"""Items whose errors are listed where not one of an upload could be scored."""
 
 logger = logging.getLogger("elbound")
 
@@ -275,12 +273,14 @@ class Work:
             items = items.in_group(self.order.group)
         await self.caller.until_solvent(self.order.due)
         self.caller.charge(items.n)
-        metrics.observe_upload(scorer, items)
+        await metrics.observe_upload(scorer, items)
         self.unseen += items.unseen
         parts, start = [], 0
         while start < len(items.x):
             parts.append(await self._submit(items.x[start:]))
             start += len(parts[-1])
+            self.caller.use(len(parts[-1]))
+        self.caller.use_all()
         parts = parts or [scorer.score_tensor(items.x)]
         scored = scorer.within_groups(ScoredItems.concatenate(parts), items)
         await self.state.follow(scorer, items, scored, scorer.decide(scored), start=self.held.items)

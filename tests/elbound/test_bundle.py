@@ -84,6 +84,16 @@ def test_a_changed_manifest_is_refused(bundle: Path, change: object, message: st
         load_bundle(bundle)
 
 
+def test_a_pattern_that_may_never_end_is_refused_with_the_reason(image_scorer: Scorer, tmp_path: Path) -> None:
+    image_scorer.save(tmp_path / "bundle")
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    manifest["item"]["group_by"] = r"(?<=cam)(\w)"
+    manifest["digest"] = document_digest(manifest)
+    (tmp_path / "bundle" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"cannot be matched in linear time .* without look-around"):
+        load_bundle(tmp_path / "bundle")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "nul", "\x00"])
 def test_a_torn_manifest_is_refused(bundle: Path, text: str) -> None:
     (bundle / "manifest.json").write_text(text)

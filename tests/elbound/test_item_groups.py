@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from elbound.calibration.calibration import POOLED, Calibration, CalibrationGroups, min_group_items
-from elbound.data.groups import name_groups
 from elbound.data.image import ImagePreprocessor
 from elbound.data.infer import infer_schema
 from elbound.data.schema import ImageSchema
@@ -106,8 +105,6 @@ def test_a_group_is_large_enough_when_alpha_resolves(alpha: float, guarantee: fl
 
 
 def test_file_names_say_the_group_of_an_image() -> None:
-    assert name_groups(r"tile(\d+)_", ["a/tile12_3.png", "tile7_.png", "other.png"]) == ["12", "7", None]
-    assert name_groups("^a|^b", ["a1", "b1", "c1"]) == ["a", "b", None]
     schema = ImageSchema(height=12, width=12, channels=1, group_by=r"^(\w+)/")
 
     packed = io.BytesIO()

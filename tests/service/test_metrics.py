@@ -1,5 +1,6 @@
 """What the metrics say of refusals, of uploads that take long, and of versions that come and go."""
 
+import asyncio
 import re
 import time
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_a_version_that_is_served_no_more_leaves_no_series(table_scorer: Scorer,
     scored = table_scorer.score_tensor(items.x)
 
     def observe() -> None:
-        metrics.observe_upload(table_scorer, items)
+        asyncio.run(metrics.observe_upload(table_scorer, items))
         metrics.observe_scores(table_scorer, scored, table_scorer.decide(scored))
 
     observe()

@@ -305,6 +305,6 @@ def test_patterns_that_do_not_group_every_image_are_errors(write: Write, tmp_pat
     )
     assert error.where == "b.png"
     fails(DataError, "does not match the file name 'b.png'", tmp_path / "d", split_by=r"[ab](\d)?")
-    error = fails(ConfigError, "--split-by is not a regular expression: ", tmp_path / "d", split_by="(")
+    error = fails(ConfigError, "--split-by: .* is not a regular expression: ", tmp_path / "d", split_by="(")
     assert error.where == "data.split_by"
     assert source(tmp_path / "d", split_by="[ab]").groups == ["a", "b"]

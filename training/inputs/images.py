@@ -1,12 +1,10 @@
 """Images to train on: the files, the size and colours of the model, and their groups."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from elbound.data.groups import name_groups
 from elbound.data.image import decode_image
 from elbound.data.imagefiles import (
     ImageFiles,
@@ -16,6 +14,7 @@ from elbound.data.imagefiles import (
     infer_image_schema,
     listed,
 )
+from elbound.data.patterns import match_names
 from elbound.data.schema import MAX_IMAGE_SIDE, ImageSchema, read_schema
 from elbound.errors import ConfigError, DataError, SchemaError
 from elbound.fit.image_defaults import largest_side
@@ -52,7 +51,7 @@ def read_images(config: DataConfig, mode: str) -> Source:
         decoded.x,
         schema,
         groups=None if groups is None else [groups[name] for name in decoded.names],
-        item_groups=None if schema.group_by is None else name_groups(schema.group_by, decoded.names),
+        item_groups=None if schema.group_by is None else match_names(schema.group_by, decoded.names),
         warnings=[*files.passed_over.sentences(), *skipped, *names.warnings, *pictures.warnings],
         doubts=[*names.doubts, *pictures.doubts],
         notes=[] if layout is None else [layout.sentence()],
@@ -95,7 +94,7 @@ def _with_known(source: Source, files: ImageFiles, layout: Layout, schema: Image
                 masks[place] = np.any([_mask(files.read(one), schema) for one in layout.masks[name]], axis=0)
         except (DataError, OSError) as error:
             warnings.append(f"skipped the mask of {about(name, error)}")
-    groups = None if schema.group_by is None else name_groups(schema.group_by, decoded.names)
+    groups = None if schema.group_by is None else match_names(schema.group_by, decoded.names)
     known = KnownItems(decoded.x, [kinds[name] for name in decoded.names], masks, groups)
     return replace(source, warnings=warnings, known=known)
 
@@ -131,9 +130,9 @@ def _grouped(schema: ImageSchema, pattern: str | None, names: Sequence[str]) -> 
     if pattern is None:
         return schema
     try:
-        labels = name_groups(pattern, names)
-    except re.error as error:
-        raise ConfigError(f"--group-by is not a regular expression: {error}", where="data.group_by") from error
+        labels = match_names(pattern, names)
+    except ValueError as error:
+        raise ConfigError(f"--group-by: {error}", where="data.group_by") from error
     if all(label is None for label in labels):
         raise DataError(f"--group-by {pattern!r} matches no file name, as in {names[0]!r}", where=names[0])
     return schema.model_copy(update={"group_by": pattern})
@@ -142,9 +141,9 @@ def _grouped(schema: ImageSchema, pattern: str | None, names: Sequence[str]) -> 
 def _groups(pattern: str, names: Sequence[str]) -> list[str]:
     """The group of each file name: the pattern's first group, or its whole match. Raises ConfigError, DataError."""
     try:
-        labels = name_groups(pattern, names)
-    except re.error as error:
-        raise ConfigError(f"--split-by is not a regular expression: {error}", where="data.split_by") from error
+        labels = match_names(pattern, names)
+    except ValueError as error:
+        raise ConfigError(f"--split-by: {error}", where="data.split_by") from error
     groups = [label for label in labels if label is not None]
     if len(groups) < len(labels):
         name = names[labels.index(None)]

@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -18,13 +19,14 @@ from starlette.routing import Match
 
 from service.access.routes import ROUTES, RouteTable, check_listed, rows_of
 from service.app import create_app
+from service.routes.parameters import DEADLINE_HEADER
 from service.settings import Settings
 
 ROW = b"[[1, 2, 3]]"
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 REFRESH_S = 5
-"""A key file is looked at once a second; the rest is for a busy machine."""
+"""A key file is looked at more than once a second; the rest is for a busy machine."""
 MAX_STREAMS_PER_KEY = 2
 KEYS: dict[str, dict[str, object]] = {
     "caller": {},
@@ -34,6 +36,8 @@ KEYS: dict[str, dict[str, object]] = {
     "slow": {"rows_per_s": 0.5, "burst_rows": 2},
     "steady": {"rows_per_s": 20_000, "burst_rows": 0},
     "greedy": {},
+    "burst": {"rows_per_s": 10, "burst_rows": 100},
+    "hasty": {"rows_per_s": 2, "burst_rows": 0},
     "doomed-upload": {},
     "doomed-answer": {"rows_per_s": 2_000, "burst_rows": 0},
 }
@@ -191,6 +195,24 @@ def rows(n: int) -> bytes:
     return "\n".join(
         ["a,b,c", *(f"{a:.3f},{b:.3f},{c:.3f}" for a, b, c in np.random.default_rng(0).normal(size=(n, 3)))]
     ).encode()
+
+
+def test_of_uploads_at_once_one_is_scored_and_the_others_are_told_when_to_come_back(keyed) -> None:
+    headers = {"content-type": "text/csv", **bearer("burst")}
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(
+            threads.map(lambda _: keyed.client.post("/score", content=rows(2_000), headers=headers), range(20))
+        )
+    assert sorted(answer.status_code for answer in answers) == [200] + [429] * 19
+    longest = max(int(answer.headers["retry-after"]) for answer in answers if answer.status_code == 429)
+    assert longest <= 200, "the debt is that of one upload"
+
+
+def test_rows_that_met_the_deadline_unscored_are_given_back(keyed) -> None:
+    headers = {"content-type": "text/csv", DEADLINE_HEADER: "1", **bearer("hasty")}
+    assert code_of(keyed.client.post("/score", content=rows(5_000), headers=headers)) == (504, "deadline_exceeded")
+    answer = call(keyed, "hasty", "POST", "/score")
+    assert answer.status_code == 200 or int(answer.headers["retry-after"]) == 1
 
 
 def test_a_stream_is_slowed_down_and_never_cut(keyed) -> None:

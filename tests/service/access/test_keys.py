@@ -6,6 +6,8 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -121,6 +123,32 @@ def test_a_change_of_the_file_is_a_change_of_the_keys(key_file) -> None:
     assert not after["less"].withdrawn.is_set()
     assert (after["more"].scopes, before["more"].withdrawn.is_set()) == ({"score", "read"}, False)
     assert after["new"] is not None
+
+
+def test_a_revoked_key_is_refused_within_a_second_whatever_else_waits_for_threads(key_file) -> None:
+    path = key_file(kept={}, gone={})
+    ring = KeyRing(path)
+    free = threading.Event()
+
+    async def revoke() -> float:
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(4))
+        blocked = [asyncio.create_task(asyncio.to_thread(free.wait, 10)) for _ in range(20)]
+        watching = asyncio.create_task(ring.watch(stopping))
+        await asyncio.sleep(0.05)  # it has looked once
+        key_file(path, kept={})
+        started = time.monotonic()
+        while identify(ring, "gone") is not None and time.monotonic() - started < 5:
+            await asyncio.sleep(0.01)
+        seconds = time.monotonic() - started
+        free.set()
+        stopping.set()
+        await asyncio.gather(watching, *blocked)
+        return seconds
+
+    assert asyncio.run(revoke()) < 1
+    assert identify(ring, "kept") is not None
 
 
 def test_a_broken_file_keeps_the_keys_is_told_once_and_heals(key_file, caplog: pytest.LogCaptureFixture) -> None:

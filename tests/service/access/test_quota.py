@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from service.access.caller import Caller
 from service.access.keys import ApiKey
 from service.access.quota import UNLIMITED, Quota
-from service.errors import DeadlineExceeded, Unauthorized
+from service.errors import DeadlineExceeded, QuotaExceeded, Unauthorized
 
 RATES = st.floats(0.01, 1e6)
 
@@ -84,6 +84,145 @@ def test_the_row_that_was_charged_at_the_door_is_not_charged_again() -> None:
     for rows in (0, 3, 5):
         one.charge(rows)
     assert one.key.quota.debt_s == pytest.approx(8)
+
+
+def door_of(quota: Quota) -> Caller:
+    """A new request of the one key of `quota`."""
+    return Caller(ApiKey("line-3", frozenset({"score"}), quota))
+
+
+SOON = 30.0
+"""Seconds until the deadline of a request that is in no hurry."""
+
+
+async def upload(one: Caller, rows: int, read: asyncio.Event | None = None) -> str:
+    """What becomes of an upload that is scored: its rows are counted once `read` is set."""
+    try:
+        one.admit()
+        async with one.counting(time.monotonic() + SOON):
+            if read is not None:
+                await read.wait()
+            one.charge(rows)
+        one.use(rows)
+        return "scored"
+    except QuotaExceeded:
+        return "refused"
+    finally:
+        one.settle()
+
+
+def test_of_many_uploads_at_once_one_is_read_and_the_others_see_what_it_cost() -> None:
+    """Charged by one row each, all that the burst admits would be read before the first of them is counted."""
+    quota = Quota(10, 100, Clock())
+
+    async def send() -> list[str]:
+        read = asyncio.Event()
+        tasks = [asyncio.create_task(upload(door_of(quota), 20_000, read)) for _ in range(60)]
+        await asyncio.sleep(0.01)
+        read.set()
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(send()) == ["scored"] + ["refused"] * 59
+    assert quota.debt_s == pytest.approx((20_000 - 100) / 10)
+
+
+def test_uploads_of_a_key_within_its_quota_are_all_scored_in_their_order() -> None:
+    quota, order = Quota(10, 100, Clock()), []
+
+    async def send(number: int) -> None:
+        assert await upload(door_of(quota), 10) == "scored"
+        order.append(number)
+
+    async def send_all() -> None:
+        await asyncio.gather(*map(send, range(10)))
+
+    asyncio.run(send_all())
+    assert order == list(range(10))
+    quota.charge(1)
+    assert quota.debt_s == pytest.approx(0.1), "just the burst was used"
+
+
+def test_whoever_waits_past_its_deadline_gives_its_turn_and_its_row_back() -> None:
+    quota = Quota(10, 100, Clock())
+
+    async def wait() -> None:
+        read = asyncio.Event()
+        first = asyncio.create_task(upload(door_of(quota), 1, read))
+        await asyncio.sleep(0)
+        late = door_of(quota)
+        late.admit()
+        with pytest.raises(DeadlineExceeded, match="send fewer at once"):
+            async with late.counting(time.monotonic() + 0.01):
+                pass
+        late.settle()
+        read.set()
+        assert await first == "scored"
+        assert await upload(door_of(quota), 99) == "scored"
+
+    asyncio.run(wait())
+    assert quota.debt_s == 0
+
+
+def test_a_key_that_is_withdrawn_while_a_request_waits_is_refused() -> None:
+    quota = Quota(10, 100, Clock())
+    waiting = door_of(quota)
+
+    async def wait() -> None:
+        async with door_of(quota).counting(time.monotonic() + SOON):
+            task = asyncio.create_task(upload(waiting, 1))
+            await asyncio.sleep(0)
+            waiting.key.withdrawn.set()
+        await task
+
+    with pytest.raises(Unauthorized, match="withdrawn"):
+        asyncio.run(wait())
+
+
+@pytest.mark.parametrize(("used", "kept"), [(0, 1), (1, 1), (30, 30), (50, 50)])
+def test_rows_that_were_not_scored_are_given_back_but_for_the_first(used: int, kept: int) -> None:
+    quota = Quota(10, 0, Clock())
+    one = door_of(quota)
+    one.admit()
+    one.charge(50)
+    assert quota.debt_s == pytest.approx(5)
+    one.use(used)
+    one.settle()
+    one.settle()
+    assert quota.debt_s == pytest.approx(kept / 10)
+
+
+def test_rows_with_an_error_of_their_own_are_answered_and_cost_as_much() -> None:
+    quota = Quota(10, 0, Clock())
+    one = door_of(quota)
+    one.admit()
+    one.charge(50)
+    one.use(20)
+    one.use_all()
+    one.settle()
+    assert quota.debt_s == pytest.approx(5)
+
+
+def test_small_requests_that_come_at_once_are_not_all_admitted_by_one_balance() -> None:
+    quota = Quota(10, 100, Clock())
+    callers = [door_of(quota) for _ in range(20)]
+    for one in callers:
+        one.admit()
+    callers[0].charge(4_000, unless_in_debt=True)
+    for one in callers[1:]:
+        with pytest.raises(QuotaExceeded):
+            one.charge(4_000, unless_in_debt=True)
+        one.settle()
+    assert quota.debt_s == pytest.approx((4_000 - 100) / 10)
+
+
+def test_without_a_quota_nobody_waits() -> None:
+    quota = Quota(UNLIMITED, UNLIMITED)
+
+    async def both() -> None:
+        async with door_of(quota).counting(0), door_of(quota).counting(0):
+            pass
+
+    asyncio.run(both())
 
 
 def test_a_stream_waits_until_its_debt_is_paid_and_no_longer() -> None:
