@@ -7,6 +7,7 @@ cannot be read at all is set aside in `bad`, by its place among the rows.
 import codecs
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -350,9 +351,15 @@ class decoding:  # noqa: N801 - reads as a statement
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, MemoryError):  # Arrow's own is one too
+        if isinstance(error, MemoryError) and not _is_absurd(error):  # Arrow's own is one too
             raise LimitExceeded(
                 f"the {self.name} takes more memory than it announces, or more than there is", where="body"
             ) from None
-        if isinstance(error, pa.ArrowException | OSError | ValueError | NotImplementedError):
+        if isinstance(error, pa.ArrowException | MemoryError | OSError | ValueError | NotImplementedError):
             raise DecodeError(f"not readable as {self.name}: {error}") from error
+
+
+def _is_absurd(error: MemoryError) -> bool:
+    """Whether more was asked for than any table takes: the file is broken."""
+    found = re.search(r"size (\d{1,30})", str(error))
+    return found is not None and int(found[1]) > MOST_BYTES
