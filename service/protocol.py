@@ -29,6 +29,7 @@ from service.errors import (
     TooManyConnections,
     answer_of,
 )
+from service.headers import with_defaults
 from service.logs import REQUEST_ID, REQUEST_ID_HEADER, new_request_id, request_id_of
 from service.settings import Settings
 
@@ -268,7 +269,7 @@ class ReceivingProtocol(BoundedProtocol):
 
     def _write(self, error: ElboundError, path: str, default_headers: list[tuple[bytes, bytes]]) -> None:
         answer = answer_of(error, path)
-        headers = [*default_headers, *answer.raw_headers, (b"connection", b"close")]
+        headers = [*default_headers, *with_defaults(answer.raw_headers), (b"connection", b"close")]
         lines = [b"%b: %b\r\n" % header for header in headers]
         self.transport.write(b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n", bytes(answer.body)]))
         still_sends = not isinstance(error, RequestTimeout | Overloaded)
