@@ -42,6 +42,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.read_bytes = 0
         self.began_in_read = False
         self.header_bytes = 0
+        self.header_names: list[bytes] = []
+        """Of the newest request whose headers are complete."""
         self.body_bytes = 0
         self.refusal: ElboundError | None = None
         self.upgrading = False
@@ -77,12 +79,12 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.refuse(self._too_large())
 
     def _parse(self, data: bytes) -> None:
-        rest = memoryview(data)
+        rest: bytes | memoryview = data
         while True:
             try:
                 self.parser.feed_data(rest)
             except httptools.HttpParserUpgrade as upgrade:
-                rest = rest[upgrade.args[0] :]
+                rest = memoryview(rest)[upgrade.args[0] :]
                 self._parse_without_upgrade()
             else:
                 return
@@ -167,19 +169,18 @@ class BoundedProtocol(HttpToolsProtocol):
         and spaces before a colon. It takes what is refused here. Raises MalformedRequest, TransferCodingUnsupported.
         """
         version = self.parser.get_http_version()
+        names = self.header_names = [name for name, _ in self.headers]
+        hosts = names.count(b"host")
         if version not in VERSIONS:
             raise MalformedRequest(f"HTTP/{version} is not taken, HTTP/1.1 is", where="version")
-        hosts, codings = 0, list[bytes]()
-        for name, value in self.headers:
-            if name == b"host":
-                hosts += 1
-            elif name == b"transfer-encoding":
-                codings.append(value)
-        if hosts > 1 or (hosts == 0 and version == "1.1"):
+        if hosts != 1 and (hosts or version == "1.1"):
             raise MalformedRequest(f"a request has one Host header. Got {hosts} instead", where="host")
-        if codings and version == "1.0":
+        if b"transfer-encoding" not in names:
+            return
+        if version == "1.0":
             raise MalformedRequest("HTTP/1.0 has no Transfer-Encoding", where="transfer-encoding")
-        if codings and (len(codings) > 1 or codings[0].lower() != b"chunked"):
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings != [b"chunked"]:
             raise TransferCodingUnsupported(
                 "Transfer-Encoding must be chunked and nothing else; for a compressed body use Content-Encoding",
                 where="transfer-encoding",

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable
 
-DEFAULTS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+NO_SNIFF = (b"x-content-type-options", b"nosniff")
+NO_STORE = (b"cache-control", b"no-store")
 
 
 def with_defaults(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The headers of an answer, names in lower case, with those of `DEFAULTS` that it does not set itself."""
-    found = list(headers)
-    names = [name for name, _ in found]
-    found += [one for one in DEFAULTS if one[0] not in names]
+    """The headers of an answer, names in lower case, with `NO_SNIFF`, and `NO_STORE` where it has no other rule."""
+    found = [*headers, NO_SNIFF]
+    for name, _ in found:
+        if name == b"cache-control":
+            return found
+    found.append(NO_STORE)
     return found

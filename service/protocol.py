@@ -195,7 +195,8 @@ class ReceivingProtocol(BoundedProtocol):
         cycle, self.body = self.cycle, BodyClock()
         cycle.transport = self.cycle_transport  # type: ignore[assignment]
         cycle.message_event = self.body
-        request_id = request_id_of(cycle.scope["headers"])
+        own = REQUEST_ID_HEADER in self.header_names
+        request_id = request_id_of(cycle.scope["headers"]) if own else new_request_id()
         cycle.scope[REQUEST_ID] = request_id.decode()  # type: ignore[literal-required]
         cycle.default_headers = [*cycle.default_headers, (REQUEST_ID_HEADER, request_id)]
         cycle.scope[BREAK_OFF] = self._break_off  # type: ignore[literal-required]

@@ -5,7 +5,7 @@ import socket
 import orjson
 import pytest
 
-from service.headers import with_defaults
+from service.headers import NO_SNIFF, NO_STORE, with_defaults
 
 ROW = b"[[1, 2, 3]]"
 JSON = {"content-type": "application/json"}
@@ -62,5 +62,6 @@ def test_what_the_connection_refuses_carries_them_too(server) -> None:
 
 def test_what_an_answer_says_itself_stays() -> None:
     own = [(b"cache-control", b"no-cache")]
-    assert with_defaults(own) == [*own, (b"x-content-type-options", b"nosniff")]
+    assert with_defaults(own) == [*own, NO_SNIFF]
     assert own == [(b"cache-control", b"no-cache")]
+    assert with_defaults([]) == [NO_SNIFF, NO_STORE]
