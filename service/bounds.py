@@ -7,10 +7,19 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from elbound.errors import ElboundError
-from service.errors import HeadersTooLarge, MalformedRequest, UrlTooLong
+from service.errors import (
+    HeadersTooLarge,
+    MalformedRequest,
+    TooManyPipelined,
+    TransferCodingUnsupported,
+    UrlTooLong,
+)
 from service.settings import Settings
 
+MAX_PIPELINED = 8
+"""So many requests of one connection may wait behind the one that is being answered."""
 UPGRADE_HEADERS = (b"upgrade", b"connection")
+VERSIONS = ("1.0", "1.1")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -33,6 +42,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.read_bytes = 0
         self.began_in_read = False
         self.header_bytes = 0
+        self.header_names: list[bytes] = []
+        """Of the newest request whose headers are complete."""
         self.body_bytes = 0
         self.refusal: ElboundError | None = None
         self.upgrading = False
@@ -68,12 +79,12 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.refuse(self._too_large())
 
     def _parse(self, data: bytes) -> None:
-        rest = memoryview(data)
+        rest: bytes | memoryview = data
         while True:
             try:
                 self.parser.feed_data(rest)
             except httptools.HttpParserUpgrade as upgrade:
-                rest = rest[upgrade.args[0] :]
+                rest = memoryview(rest)[upgrade.args[0] :]
                 self._parse_without_upgrade()
             else:
                 return
@@ -107,21 +118,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self.header_bytes = self.body_bytes = 0
 
     def on_headers_complete(self) -> None:
-        """Measure the headers, then start the request. Raises HeadersTooLarge, UrlTooLong."""
+        """Check the headers, then start the request. Raises what `_check_headers` raises."""
         if self.parser.should_upgrade():
             self.upgrading = True
             return
-        settings = self.settings
-        size = self.read_bytes
-        if not self.began_in_read or size > settings.max_header_bytes:  # most often one read holds it all
-            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if (
-            len(self.url) > settings.max_url_bytes
-            or len(self.headers) > settings.max_headers
-            or size > settings.max_header_bytes
-        ):
-            self.refusal = self._too_large()
-            raise self.refusal  # which ends `feed_data` with an error of httptools' own
+        try:
+            self._check_headers()
+        except ElboundError as refusal:
+            self.refusal = refusal
+            raise  # which ends `feed_data` with an error of httptools' own
         super().on_headers_complete()
         self.in_headers = False
         self.in_body = True
@@ -138,6 +143,48 @@ class BoundedProtocol(HttpToolsProtocol):
         self.in_body = False
         self.on_request_complete()
         super().on_message_complete()
+
+    def _check_headers(self) -> None:
+        """Raises TooManyPipelined, UrlTooLong, HeadersTooLarge, MalformedRequest, TransferCodingUnsupported."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise TooManyPipelined(
+                f"at most {MAX_PIPELINED} requests of a connection may wait; send the next ones after their answers"
+            )
+        settings = self.settings
+        size = self.read_bytes
+        if not self.began_in_read or size > settings.max_header_bytes:  # most often one read holds it all
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if (
+            len(self.url) > settings.max_url_bytes
+            or len(self.headers) > settings.max_headers
+            or size > settings.max_header_bytes
+        ):
+            raise self._too_large()
+        self._check_framing()
+
+    def _check_framing(self) -> None:
+        """Refuse what a proxy in front may understand in another way: it could see other requests than we do.
+
+        httptools refuses a wrong or doubled Content-Length, Transfer-Encoding beside it, folded headers, bare CR or LF
+        and spaces before a colon. It takes what is refused here. Raises MalformedRequest, TransferCodingUnsupported.
+        """
+        version = self.parser.get_http_version()
+        names = self.header_names = [name for name, _ in self.headers]
+        hosts = names.count(b"host")
+        if version not in VERSIONS:
+            raise MalformedRequest(f"HTTP/{version} is not taken, HTTP/1.1 is", where="version")
+        if hosts != 1 and (hosts or version == "1.1"):
+            raise MalformedRequest(f"a request has one Host header. Got {hosts} instead", where="host")
+        if b"transfer-encoding" not in names:
+            return
+        if version == "1.0":
+            raise MalformedRequest("HTTP/1.0 has no Transfer-Encoding", where="transfer-encoding")
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings != [b"chunked"]:
+            raise TransferCodingUnsupported(
+                "Transfer-Encoding must be chunked and nothing else; for a compressed body use Content-Encoding",
+                where="transfer-encoding",
+            )
 
     def _too_large(self) -> UrlTooLong | HeadersTooLarge:
         settings = self.settings

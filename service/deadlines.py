@@ -1,4 +1,4 @@
-"""The one timer for all connections of a server, and the clock of a body."""
+"""The one timer for all connections of a server, and the clocks of bodies and answers."""
 
 import asyncio
 import math
@@ -48,14 +48,32 @@ def ticks(seconds: float) -> int:
     return math.ceil(seconds / SWEEP_S) + 1
 
 
+class Rate:
+    """Whether bytes that should come or go do so, by their number so far at each tick."""
+
+    def __init__(self, so_far_bytes: int = 0) -> None:
+        self.seen_bytes = self.window_bytes = so_far_bytes
+        self.quiet_ticks = self.window_ticks = 0
+
+    def look(self, so_far_bytes: int, *, timeout_s: int, min_bytes_per_s: int) -> Literal["idle", "slow"] | None:
+        """Once a tick: idle where none moved for `timeout_s`, slow where too few did in a span so long."""
+        self.quiet_ticks = self.quiet_ticks + 1 if so_far_bytes == self.seen_bytes else 0
+        self.seen_bytes = so_far_bytes
+        if self.quiet_ticks >= ticks(timeout_s):
+            return "idle"
+        self.window_ticks += 1
+        if self.window_ticks >= ticks(timeout_s):
+            if so_far_bytes - self.window_bytes < min_bytes_per_s * timeout_s:
+                return "slow"
+            self.window_ticks, self.window_bytes = 0, so_far_bytes
+        return None
+
+
 class BodyClock(asyncio.Event):
     """The event on which uvicorn waits for more of a body; the clock runs only while the application waits there."""
 
     asked = False  # these stand in the class, since few requests ever change them
-    _seen_bytes = 0
-    _quiet_ticks = 0
-    _window_ticks = 0
-    _window_bytes = 0
+    rate: Rate | None = None
 
     async def wait(self) -> Literal[True]:
         self.asked = True
@@ -68,16 +86,12 @@ class BodyClock(asyncio.Event):
         """Once a tick: an error where the `body_bytes` so far pause too long, or grew too little in a span so long."""
         if not self.asked:
             return None
-        self._quiet_ticks = self._quiet_ticks + 1 if body_bytes == self._seen_bytes else 0
-        self._seen_bytes = body_bytes
-        if self._quiet_ticks >= ticks(body_idle_timeout_s):
-            return RequestTimeout(f"nothing of the body came in {body_idle_timeout_s} s", where="body")
-        self._window_ticks += 1
-        if self._window_ticks >= ticks(body_idle_timeout_s):
-            if body_bytes - self._window_bytes < min_body_bytes_per_s * body_idle_timeout_s:
-                return RequestTimeout(
-                    f"the body came slower than {min_body_bytes_per_s} bytes/s over {body_idle_timeout_s} s",
-                    where="body",
-                )
-            self._window_ticks, self._window_bytes = 0, body_bytes
-        return None
+        self.rate = self.rate or Rate()
+        fault = self.rate.look(body_bytes, timeout_s=body_idle_timeout_s, min_bytes_per_s=min_body_bytes_per_s)
+        if fault is None:
+            return None
+        text = {
+            "idle": f"nothing of the body came in {body_idle_timeout_s} s",
+            "slow": f"the body came slower than {min_body_bytes_per_s} bytes/s over {body_idle_timeout_s} s",
+        }[fault]
+        return RequestTimeout(text, where="body")

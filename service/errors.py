@@ -80,6 +80,18 @@ class HeadersTooLarge(ElboundError):
     default_code = "headers_too_large"
 
 
+class TransferCodingUnsupported(ElboundError):
+    """The body is sent in a transfer coding other than chunked."""
+
+    default_code = "transfer_coding_unsupported"
+
+
+class TooManyPipelined(ElboundError):
+    """More requests of one connection wait for the answers to those before them than may."""
+
+    default_code = "too_many_pipelined"
+
+
 class RequestTimeout(ElboundError):
     """The client took too long to send its request."""
 
@@ -188,6 +200,8 @@ STATUS: dict[type[ElboundError], int] = {
     MalformedRequest: 400,
     UrlTooLong: 414,
     HeadersTooLarge: 431,
+    TransferCodingUnsupported: 501,
+    TooManyPipelined: 429,
     RequestTimeout: 408,
     DeadlineExceeded: 504,
     CallerLeft: 400,

@@ -83,7 +83,7 @@ class LiveAnswer(Response):
         """Raises TooManyStreams."""
         caller, live = caller_of(scope), self.live
         with live.admit():
-            headers = [(b"content-type", NDJSON.encode()), (b"cache-control", b"no-store")]
+            headers = [(b"content-type", NDJSON.encode())]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             ending = (until_left(receive), caller.key.withdrawn.wait(), live.stopping.wait())
             ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(one) for one in ending]

@@ -29,13 +29,13 @@ current_request: ContextVar[str | None] = ContextVar("current_request", default=
 
 SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 logger = logging.getLogger("elbound")
-_process = secrets.token_hex(8)
+_process = secrets.token_hex(8).encode()
 _numbers = itertools.count(1)
 
 
 def new_request_id() -> bytes:
     """One that no other request has, here or elsewhere: it tells what belongs together and keeps no secret."""
-    return b"%b-%x" % (_process.encode(), next(_numbers))
+    return b"%b-%x" % (_process, next(_numbers))
 
 
 def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

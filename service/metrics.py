@@ -20,6 +20,7 @@ from elbound.scorer import Scorer
 from service.access.caller import CALLER
 from service.drift import ModelDrift
 from service.errors import ERROR_CODE, REFUSED, answer_of
+from service.headers import with_defaults
 from service.histograms import Buckets, Histogram, PValues, Stage
 from service.jobs import BatchRecord
 from service.logs import REQUEST_ID, RequestLog, current_request
@@ -260,7 +261,10 @@ class Answers:
 
 
 class MetricsMiddleware:
-    """Counts, times and logs every request under its route's template; plain ASGI."""
+    """Counts, times and logs every request under its route's template, and completes the headers of its answer.
+
+    Plain ASGI.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, log: RequestLog) -> None:
         self.app = app
@@ -279,6 +283,7 @@ class MetricsMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = with_defaults(message.get("headers", ()))
             await send(message)
 
         try:

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from elbound.errors import ElboundError
 from service.bounds import BoundedProtocol
-from service.deadlines import BodyClock, Sweep, ticks
+from service.deadlines import BodyClock, Rate, Sweep, ticks
 from service.errors import (
     BREAK_OFF,
     REFUSED,
@@ -28,6 +29,7 @@ from service.errors import (
     TooManyConnections,
     answer_of,
 )
+from service.headers import with_defaults
 from service.logs import REQUEST_ID, REQUEST_ID_HEADER, new_request_id, request_id_of
 from service.settings import Settings
 
@@ -82,7 +84,9 @@ class ReceivingProtocol(BoundedProtocol):
         self.reception = reception
         self.sweep = reception.sweep
         self.since = self.sweep.tick
-        self.unsent_bytes, self.unsent_since = 0, self.sweep.tick
+        self.written_bytes = 0
+        self.answer_rate: Rate | None = None
+        """Of what waits in the transport, while something does."""
         self.keep_alive = True
         self.body = BodyClock()
         self.running: RequestResponseCycle | None = None
@@ -95,6 +99,7 @@ class ReceivingProtocol(BoundedProtocol):
         with contextlib.suppress(OSError, AttributeError):  # a system without this option waits as it did
             connection: socket.socket = transport.get_extra_info("socket")
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        self.flow = OrderedFlow(self, transport)
         self.reception.open.add(self)
         self.sweep.start(self.loop)
         self.cycle_transport = CycleTransport(self, transport)
@@ -118,7 +123,7 @@ class ReceivingProtocol(BoundedProtocol):
     def check(self) -> None:
         """End what takes too long; called by the sweep once a tick."""
         settings, waited = self.settings, self.sweep.tick - self.since
-        if self._answer_is_stuck():
+        if self._answer_is_slow():
             self.transport.abort()
         elif self.linger_until is not None:
             if self.sweep.tick >= self.linger_until:
@@ -133,7 +138,7 @@ class ReceivingProtocol(BoundedProtocol):
             if waited >= ticks(settings.header_timeout_s):
                 seconds = settings.header_timeout_s
                 self.refuse(RequestTimeout(f"the headers took longer than {seconds} s", where="headers"))
-        elif self.unsent_bytes:
+        elif self.answer_rate is not None:
             self.since = self.sweep.tick  # a long answer is still under way
         elif waited >= ticks(settings.idle_timeout_s):
             if self.messages:
@@ -141,11 +146,14 @@ class ReceivingProtocol(BoundedProtocol):
             else:
                 self.refuse(RequestTimeout(f"nothing came in {settings.idle_timeout_s} s"))
 
-    def _answer_is_stuck(self) -> bool:
-        unsent_bytes = self.transport.get_write_buffer_size()
-        if not unsent_bytes or unsent_bytes != self.unsent_bytes:
-            self.unsent_bytes, self.unsent_since = unsent_bytes, self.sweep.tick
-        return self.sweep.tick - self.unsent_since >= ticks(self.settings.answer_idle_timeout_s)
+    def _answer_is_slow(self) -> bool:
+        sent_bytes = self.written_bytes - self.transport.get_write_buffer_size()
+        if sent_bytes == self.written_bytes:
+            self.answer_rate = None
+            return False
+        self.answer_rate = self.answer_rate or Rate(sent_bytes)
+        timeout_s, least = self.settings.answer_idle_timeout_s, self.settings.min_answer_bytes_per_s
+        return self.answer_rate.look(sent_bytes, timeout_s=timeout_s, min_bytes_per_s=least) is not None
 
     def _slow_body(self) -> RequestTimeout | None:
         return self.body.check(
@@ -187,7 +195,8 @@ class ReceivingProtocol(BoundedProtocol):
         cycle, self.body = self.cycle, BodyClock()
         cycle.transport = self.cycle_transport  # type: ignore[assignment]
         cycle.message_event = self.body
-        request_id = request_id_of(cycle.scope["headers"])
+        own = REQUEST_ID_HEADER in self.header_names
+        request_id = request_id_of(cycle.scope["headers"]) if own else new_request_id()
         cycle.scope[REQUEST_ID] = request_id.decode()  # type: ignore[literal-required]
         cycle.default_headers = [*cycle.default_headers, (REQUEST_ID_HEADER, request_id)]
         cycle.scope[BREAK_OFF] = self._break_off  # type: ignore[literal-required]
@@ -209,11 +218,18 @@ class ReceivingProtocol(BoundedProtocol):
         self.since = self.sweep.tick
         if self.linger_until is not None or self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+            self.flow.resume_reading()
         elif self.refusal is not None:
             self._farewell(self.refusal)
+        else:
+            self.flow.resume_reading()
+
+    @property
+    def reads(self) -> bool:
+        """Whether more may be read: not while requests wait, or what follows them is refused already."""
+        return self.linger_until is not None or (not self.pipeline and self.refusal is None)
 
     def refuse(self, error: ElboundError) -> None:
         """Answer `error` in the place of the newest request, after those before it, and end the connection."""
@@ -227,6 +243,7 @@ class ReceivingProtocol(BoundedProtocol):
             if self.in_body:
                 self.pipeline.popleft()
             self.refusal = error
+            self.flow.pause_reading()
 
     def _end_running(self, error: ElboundError) -> None:
         """Answer in the place of the application, which is told that nobody listens, and counts it."""
@@ -253,7 +270,7 @@ class ReceivingProtocol(BoundedProtocol):
 
     def _write(self, error: ElboundError, path: str, default_headers: list[tuple[bytes, bytes]]) -> None:
         answer = answer_of(error, path)
-        headers = [*default_headers, *answer.raw_headers, (b"connection", b"close")]
+        headers = [*default_headers, *with_defaults(answer.raw_headers), (b"connection", b"close")]
         lines = [b"%b: %b\r\n" % header for header in headers]
         self.transport.write(b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n", bytes(answer.body)]))
         still_sends = not isinstance(error, RequestTimeout | Overloaded)
@@ -268,12 +285,28 @@ class ReceivingProtocol(BoundedProtocol):
         self.flow.resume_reading()
 
 
+class OrderedFlow(FlowControl):
+    """uvicorn resumes reading whenever an application waits for a message, however many requests wait by then."""
+
+    def __init__(self, protocol: ReceivingProtocol, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self.protocol = protocol
+
+    def resume_reading(self) -> None:
+        if self.read_paused and self.protocol.reads:
+            super().resume_reading()
+
+
 class CycleTransport:
-    """What uvicorn writes an answer to: it closes at once only where the client has sent all of its request."""
+    """What uvicorn writes an answer to: it counts, and closes at once only where all of the request has come."""
 
     def __init__(self, protocol: ReceivingProtocol, transport: asyncio.Transport) -> None:
         self.protocol = protocol
-        self.write = transport.write
+        self.transport = transport
+
+    def write(self, data: bytes) -> None:
+        self.protocol.written_bytes += len(data)
+        self.transport.write(data)
 
     def is_closing(self) -> bool:
         return self.protocol.linger_until is not None or self.protocol.transport.is_closing()

@@ -33,6 +33,8 @@ SWITCH_SECONDS = 0.0005
 TRACE_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 OWN_FILES = 128
 """Open files beside the connections, generously."""
+LEAST_CONNECTIONS = 16
+"""A server that may open fewer does not start."""
 
 
 def run_server(settings: Settings, bundles: Sequence[str]) -> None:
@@ -41,6 +43,7 @@ def run_server(settings: Settings, bundles: Sequence[str]) -> None:
     check_exposure(settings)
     if not bundles and not settings.models:
         raise ConfigError("nothing to serve: name bundles, or a folder of models with --models", where="bundles")
+    settings = _fit_files(settings)
     tls = tls_context(settings)
     app = create_app(settings, bundles, _tracing())
     listener = _listen(settings)
@@ -50,7 +53,6 @@ def run_server(settings: Settings, bundles: Sequence[str]) -> None:
     assert isinstance(state, State)
     if settings.insecure and not settings.api_keys_file:
         logger.warning("insecure, and without keys: everybody who reaches %s may score and read", host)
-    _allow_files(settings.max_connections + SPARE_CONNECTIONS + OWN_FILES)
     reception = Reception(settings, state.metrics.count_refused, state.live.stop)
     state.metrics.watch("elbound_connections", "Connections that are open.", lambda: len(reception.open))
     config = uvicorn.Config(
@@ -104,18 +106,37 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _allow_files(needed: int) -> None:
-    """Raise the process's own limit on open files where it is lower; warn where it may not be."""
+def _fit_files(settings: Settings) -> Settings:
+    """Raise the process's own limit on open files where it is lower; where it may not be, take fewer connections.
+
+    Without that a server which has no file left accepts nobody, and says nothing. Raises ConfigError.
+    """
     try:
         import resource
     except ImportError:  # Windows has no such limit
-        return
+        return settings
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = settings.max_connections + SPARE_CONNECTIONS + OWN_FILES
     if hard != resource.RLIM_INFINITY and hard < needed:
-        logger.warning("max_connections needs %d open files, and %d are allowed", needed, hard)
-        needed = hard
+        fitting, needed = hard - SPARE_CONNECTIONS - OWN_FILES, hard
+        if fitting < LEAST_CONNECTIONS:
+            least = LEAST_CONNECTIONS + SPARE_CONNECTIONS + OWN_FILES
+            raise ConfigError(
+                f"the process may open {hard} files, and the server needs {least} for {LEAST_CONNECTIONS} connections: "
+                "raise the limit (ulimit -n, LimitNOFILE of systemd, --ulimit nofile of docker)",
+                where="max_connections",
+            )
+        logger.warning(
+            "max_connections is %d and not %d: the process may open %d files; raise the limit (ulimit -n, LimitNOFILE "
+            "of systemd, --ulimit nofile of docker) or set max_connections lower",
+            fitting,
+            settings.max_connections,
+            hard,
+        )
+        settings = replace(settings, max_connections=fitting)
     if soft != resource.RLIM_INFINITY and soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    return settings
 
 
 def _loop() -> str:

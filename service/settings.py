@@ -67,7 +67,13 @@ class Settings:
     )
     min_body_bytes_per_s: int = _setting(500, "Least rate of a body while it is read; below, 408.", low=1)
     answer_idle_timeout_s: int = _setting(
-        60, "How long an answer may wait while the caller reads nothing of it; then the connection is closed.", low=1
+        60,
+        "How long an answer may wait while the caller reads nothing of it, and the time over which the rate of its "
+        "reading is taken; then the connection is closed.",
+        low=1,
+    )
+    min_answer_bytes_per_s: int = _setting(
+        4_096, "Least rate at which an answer that waits is read; below, the connection is closed.", low=1
     )
     max_drain_bytes: int = _setting(
         128 << 20, "Most of a refused body that is read and dropped, so that the caller sees the answer.", low=0

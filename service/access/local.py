@@ -14,6 +14,8 @@ from service.settings import Settings
 
 LONGEST_NAME = 64
 """Of a loopback host with its port, generously; what is longer is not remembered."""
+OWN_SITES = (b"same-origin", b"none")
+"""What `Sec-Fetch-Site` says of our own page, and of an address that the user typed."""
 SCOPES_WITHOUT_KEYS = frozenset({"score", "read"})
 
 
@@ -45,7 +47,8 @@ class LocalRules:
     """Everybody is the same caller, but for web pages.
 
     A page on another site can send a request here by the browser of somebody who uses this machine. Its `Origin`
-    gives it away, or, where it has made its own name point here, its `Host`; `any_host` leaves out the latter.
+    gives it away, or `Sec-Fetch-Site` where a browser sends no `Origin` (images, links, GET without CORS), or, where it
+    has made its own name point here, its `Host`; `any_host` leaves out the latter.
     """
 
     def __init__(self, *, any_host: bool) -> None:
@@ -63,9 +66,14 @@ class LocalRules:
                 where="host",
             )
         for name, value in scope["headers"]:
-            if name == b"origin" and (not host or value.lower() not in (b"http://" + host, b"https://" + host)):
+            other_origin = name == b"origin" and (
+                not host or value.lower() not in (b"http://" + host, b"https://" + host)
+            )
+            if other_origin or (name == b"sec-fetch-site" and value not in OWN_SITES):
                 raise Forbidden(
-                    "without keys no web page of another origin is answered", code="origin_forbidden", where="origin"
+                    "without keys no web page of another origin is answered",
+                    code="origin_forbidden",
+                    where=name.decode(),
                 )
         return self.everybody
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
@@ -114,10 +114,12 @@ class Decoders:
                 raise
 
     def _decode(self, order: "Order") -> Any:
-        process = order.process = self._process()
+        process = self._process()
+        order.begin(process)
         try:
             return process.run(order)
         finally:
+            order.end()
             if process.ended:
                 self._processes.discard(process)
             order.holding.give(order.granted_bytes)
@@ -146,7 +148,28 @@ class Order:
     holding: Holding
     on_piece: Callable[[Any], object] | None
     granted_bytes: int = 0
-    process: "Process | None" = None
+    _process: "Process | None" = None
+    _is_over: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self, process: "Process") -> None:
+        """`process` works on it from now on."""
+        with self._lock:
+            self._process = process
+            if self._is_over:
+                process.interrupt()
+
+    def end(self) -> None:
+        """Nobody works on it any more."""
+        with self._lock:
+            self._process = None
+
+    def interrupt(self) -> None:
+        """End the process that works on it, and no other: it may have ended, and its process be busy for another."""
+        with self._lock:
+            self._is_over = True
+            if self._process is not None:
+                self._process.interrupt()
 
     @property
     def sent_bytes(self) -> int:
@@ -157,11 +180,6 @@ class Order:
         """Raises LimitExceeded, MemoryFull."""
         self.holding.take(size)
         self.granted_bytes += size
-
-    def interrupt(self) -> None:
-        """End the process that works on it."""
-        if self.process is not None:
-            self.process.interrupt()
 
 
 class Process:

@@ -38,7 +38,6 @@ class PageFile:
         self.headers = {
             "content-type": MEDIA_TYPES[PurePath(name).suffix],
             "content-security-policy": POLICY,
-            "x-content-type-options": "nosniff",
             "referrer-policy": "no-referrer",
             "cache-control": "no-cache",
             "etag": self.tag,

@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from service.app import create_app
+from service.server import STOP_MARGIN_S
 from service.settings import PREFIX, Settings
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
 SCHEMAS = {path.stem: json.loads(path.read_text()) for path in (DEPLOY / "schemas").glob("*.json")}
 KUBERNETES = "1.31"
 HEALTH = {"/healthz", "/readyz"}
@@ -91,10 +93,18 @@ def test_a_pod_is_valid_and_may_do_nothing_more_than_score(kind: str) -> None:
         assert container.get(probe, {"httpGet": {"path": "/readyz"}})["httpGet"]["path"] in HEALTH
 
 
-def test_a_pod_is_left_the_time_in_which_the_server_stops() -> None:
-    spec = PODS["Deployment"]
-    pause = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert spec["terminationGracePeriodSeconds"] >= pause + Settings().shutdown_grace_s + 3
+def test_whatever_stops_a_server_leaves_it_the_time_that_it_takes() -> None:
+    """Its grace, the time in which uvicorn ends the rest, and some for what it writes and closes after that."""
+    after = STOP_MARGIN_S + 5
+    needed = Settings().shutdown_grace_s + after
+    deployment = PODS["Deployment"]
+    pause = deployment["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert deployment["terminationGracePeriodSeconds"] >= pause + needed
+    env = {one["name"]: one.get("value") for one in PODS["ServingRuntime"]["containers"][0]["env"]}
+    assert int(env["ELBOUND_SHUTDOWN_GRACE_S"]) + after <= 30, "the default of Kubernetes"
+    assert int(compose()["services"]["elbound"]["stop_grace_period"].removesuffix("s")) >= needed
+    (documented,) = re.findall(r"docker stop -t (\d+)", (ROOT / "docs" / "operations.md").read_text())
+    assert int(documented) >= needed
 
 
 def test_selectors_find_the_pods_and_ports_have_the_name() -> None:
@@ -167,7 +177,6 @@ def test_compose_publishes_on_loopback_alone_and_hardens_the_service() -> None:
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
     assert services["elbound"]["read_only"] is True
-    assert services["elbound"]["stop_grace_period"] == "35s"
 
 
 def test_every_file_and_volume_of_compose_is_there() -> None:

@@ -22,7 +22,7 @@ LIMITS = {
     "idle_timeout_s": 1, "header_timeout_s": 1, "body_idle_timeout_s": 1, "min_body_bytes_per_s": 2_000,
     "max_url_bytes": 1_000, "max_header_bytes": 4_000, "max_headers": 20, "max_body_bytes": 200_000,
     "max_drain_bytes": 20_000_000, "drain_timeout_s": 3, "max_connections": 400,
-    "answer_idle_timeout_s": 2,
+    "answer_idle_timeout_s": 2, "min_answer_bytes_per_s": 200_000,
 }  # fmt: skip
 SLACK_S = 1.5
 """A deadline strikes two sweeps late at most; the rest is for a busy machine."""
@@ -123,19 +123,67 @@ def test_silence_after_an_answer_is_ended_without_a_word(strict) -> None:
         assert 0.9 < time.monotonic() - started < 1 + SLACK_S
 
 
-def test_who_reads_nothing_of_an_answer_is_cut_off_and_who_reads_slowly_is_not(strict) -> None:
-    ask = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 300  # some 10 MB, more than the kernel holds
-    with connect(strict) as deaf, connect(strict) as slow:
-        for one in (deaf, slow):
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-            one.sendall(ask)
-        read, until = 0, time.monotonic() + 4
+def taken(connection: socket.socket, bytes_per_s: int, seconds: float) -> int:
+    """What was read in so long at that rate, and then to the end at once."""
+    size, until = 0, time.monotonic() + seconds
+    with contextlib.suppress(ConnectionResetError):
+        while time.monotonic() < until and (part := connection.recv(bytes_per_s // 10)):
+            size += len(part)
+            time.sleep(0.1)
+        while part := connection.recv(1 << 20):
+            size += len(part)
+    return size
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_s", "cut"),
+    [
+        pytest.param(100, True, id="nearly nothing"),
+        pytest.param(50_000, True, id="a quarter of the least rate"),
+        pytest.param(1_000_000, False, id="five times the least rate"),
+    ],
+)
+def test_who_reads_an_answer_too_slowly_is_cut_off(strict, bytes_per_s: int, cut: bool) -> None:
+    """More than the kernel takes. Once any byte that was read began the time anew."""
+    body = b"[" + b"[1,2,3]," * 24_000 + b"[1,2,3]]"
+    with connect(strict) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        connection.sendall(HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        answer = connection.recv(4_096)
+        whole = int(re.findall(rb"(?i)content-length: (\d+)", answer)[0])
+        assert whole > 4_000_000
+        read = len(answer) + taken(connection, bytes_per_s, 6)
+    assert (read < whole) == cut
+
+
+def test_few_requests_of_a_connection_wait_and_those_that_do_are_answered(strict) -> None:
+    with connect(strict) as connection:
+        connection.sendall(GET * 9)
+        assert [parse(answer)[0] for answer in answers_on(connection, 9)] == [200] * 9
+        connection.sendall(GET * 5_000)
+        answer = read_to_end(connection)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200"] * 9 + [b"429"]
+    assert refused(answer[answer.rindex(b"HTTP/1.1 ") :]) == (429, "too_many_pipelined")
+
+
+def test_pipelined_requests_that_nobody_reads_the_answers_of_take_no_memory(strict) -> None:
+    """110 connections of 1 MB each took 4 GB."""
+    pipeline = GET.replace(b"/healthz", b"/") * 25_000
+    before = strict.metric("process_resident_memory_bytes")
+    with contextlib.ExitStack() as stack:
+        for _ in range(110):
+            connection = stack.enter_context(connect(strict))
+            connection.setblocking(False)
+            with contextlib.suppress(OSError):  # what the kernel takes
+                for start in range(0, len(pipeline), 100_000):
+                    connection.send(pipeline[start : start + 100_000])
+        slowest, until = 0.0, time.monotonic() + 2
         while time.monotonic() < until:
-            read += len(slow.recv(200_000))
-            time.sleep(0.2)
-        whole = 300 * len(httpx.get(f"{strict.url}/openapi.json").content)
-        assert read + len(read_to_end(slow)) > whole
-        assert len(read_to_end(deaf)) < whole
+            started = time.monotonic()
+            assert httpx.get(f"{strict.url}/healthz").status_code == 200
+            slowest = max(slowest, time.monotonic() - started)
+        assert strict.metric("process_resident_memory_bytes") - before < 100e6
+    assert slowest < 0.25
 
 
 def test_endless_chunks_are_cut_where_a_body_may_not_be_longer(strict) -> None:

@@ -132,6 +132,7 @@ def test_the_report_is_shown_without_rights(reported) -> None:
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("sandbox; default-src 'none';")
+    assert policy.endswith("; frame-ancestors 'none'")
     assert "script" not in policy
     assert answer.headers["x-content-type-options"] == "nosniff"
 

@@ -1,6 +1,10 @@
 """The server as a process: start, models, health, many callers at once, a graceful end."""
 
+import contextlib
+import re
+import socket
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -198,6 +202,46 @@ def test_a_bad_setting_stops_the_start_with_its_name(numeric_bundle: Path, chang
     assert ended.returncode == 1
     assert message in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def limited(bundle: Path, open_files: int, log: Path) -> subprocess.Popen[bytes]:
+    """`elbound serve` where a process may have so many files open."""
+    command = f'ulimit -n {open_files}; exec "$@"'
+    arguments = [sys.executable, "-m", "elbound", "serve", str(bundle), "--port", "0"]
+    with log.open("wb") as output:
+        return subprocess.Popen(["sh", "-c", command, "sh", *arguments], stdout=output, stderr=subprocess.STDOUT)
+
+
+def test_too_few_files_stop_the_start(numeric_bundle: Path, tmp_path: Path) -> None:
+    """With 64 it began, and then accepted nobody and said nothing."""
+    log = tmp_path / "log"
+    assert limited(numeric_bundle, 64, log).wait(60) == 1
+    said = log.read_text()
+    assert "the process may open 64 files, and the server needs 208 for 16 connections: raise the limit" in said
+    assert "Traceback" not in said
+
+
+def test_where_few_files_may_be_open_fewer_connections_are_taken(numeric_bundle: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    process = limited(numeric_bundle, 212, log)
+    try:
+        until = time.monotonic() + 60
+        while not (found := re.search(r"listening on http://([\d.]+):(\d+)", log.read_text())):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert "max_connections is 20 and not 1024: the process may open 212 files; raise the limit" in log.read_text()
+        address = found[1], int(found[2])
+        with contextlib.ExitStack() as stack:
+            for _ in range(20):
+                stack.enter_context(socket.create_connection(address, timeout=10))
+            with socket.create_connection(address, timeout=10) as one_more:
+                assert b"too_many_connections" in one_more.recv(4_096)
+        time.sleep(0.5)
+        assert httpx.get(f"http://{found[1]}:{found[2]}/readyz").status_code == 200
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def test_a_bad_bundle_stops_the_start_with_its_file(numeric_bundle: Path, tmp_path: Path) -> None:

@@ -92,6 +92,26 @@ def test_no_page_of_another_origin_is_answered(server) -> None:
     assert server.client.post("/score?model=numbers", content=ROW, headers=several).status_code == 403
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "Same-Origin", "", "same-origin, cross-site"])
+def test_no_page_of_another_site_is_answered_where_it_sends_no_origin(server, site: str) -> None:
+    """An image or a script of another page is a GET without Origin: 32 of /live left the owner no place."""
+    headers = {"sec-fetch-site": site}
+    for method in ("GET", "POST", "PUT", "DELETE"):
+        for path in ("/live", "/score?model=numbers", "/models", "/models/numbers/report", "/v2", "/nowhere"):
+            answer = server.client.request(method, path, headers=headers)
+            assert answer.status_code == 403, (method, path)
+            assert answer.headers["content-type"] == "application/json"
+    assert server.client.get("/live", headers=headers).json()["error"]["code"] == "origin_forbidden"
+    assert score(server, origin=server.url, **{"sec-fetch-site": site}).status_code == 403
+
+
+def test_our_own_page_and_whoever_is_no_page_are_answered(server) -> None:
+    for site in ("same-origin", "none"):
+        assert score(server, **{"sec-fetch-site": site}).status_code == 200
+    for path in ("/", "/healthz"):  # a link to the page may stand anywhere
+        assert server.client.get(path, headers={"sec-fetch-site": "cross-site"}).status_code == 200
+
+
 def test_insecure_serves_any_host_and_still_no_other_origin(start, numeric_bundle: Path) -> None:
     server = start(numeric_bundle, host="0.0.0.0", insecure=1)
     assert "everybody who reaches 0.0.0.0 may score" in server.log.read_text()
