@@ -124,7 +124,12 @@ def _load(settings: Settings, bundles: Sequence[Path | str], metrics: Metrics, b
     state = State(settings, metrics, batcher, serving.drift, Streams(settings), serving, shadows)
     trusted = trusted_keys(settings)
     for bundle in bundles:
-        served = open_bundle(local_folder(str(bundle), settings), device=settings.device, trust=Trust(trusted))
+        served = open_bundle(
+            local_folder(str(bundle), settings),
+            device=settings.device,
+            trust=Trust(trusted),
+            max_bytes=settings.max_bundle_bytes,
+        )
         state.registry.check_free(served)
         serving.begin(served)
     if settings.models:
@@ -135,6 +140,8 @@ def _load(settings: Settings, bundles: Sequence[Path | str], metrics: Metrics, b
             partial(warm_up, batcher),
             device=settings.device,
             keys=trusted,
+            max_bundle_bytes=settings.max_bundle_bytes,
+            load_timeout_s=settings.load_timeout_s,
         )
     return state
 
