@@ -80,6 +80,7 @@ class Scorer:
             manifest = content.manifest
             detector = Detector(manifest.detector, manifest.item)
             detector.load_state_dict(content.weights)
+            content.weights.clear()  # they need not be in memory twice
             calibration = Calibration(
                 detector.score_names,
                 content.calibration["calibration_scores"].numpy(),

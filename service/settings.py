@@ -54,7 +54,7 @@ class Settings:
     )
     cache_dir: str = _setting("", "Folder for bundles that were fetched from elsewhere; ~/.cache/elbound when empty.")
     max_bundle_bytes: int = _setting(
-        512 << 20,
+        1 << 30,
         "Largest bundle that is fetched or loaded, and most memory that its detector, or one item in it, may need.",
         low=1,
     )
@@ -82,7 +82,7 @@ class Settings:
     drain_timeout_s: int = _setting(10, "Longest that a refused body is read and dropped.", low=1)
     max_body_bytes: int = _setting(64 << 20, "Largest body of a request.", low=1)
     max_expanded_bytes: int = _setting(
-        512 << 20,
+        1 << 30,
         "Most that a gzip, a zip or a compressed table may open to, and that JSON may take once it is parsed.",
         low=1,
     )
