@@ -82,7 +82,7 @@ class Settings:
     drain_timeout_s: int = _setting(10, "Longest that a refused body is read and dropped.", low=1)
     max_body_bytes: int = _setting(64 << 20, "Largest body of a request.", low=1)
     max_expanded_bytes: int = _setting(
-        1 << 30,
+        512 << 20,
         "Most that a gzip, a zip or a compressed table may open to, and that JSON may take once it is parsed.",
         low=1,
     )
