@@ -12,6 +12,7 @@ from elbound.bounds import fixed_noise
 from elbound.data.schema import ImageSchema, TableSchema
 from elbound.device import chunk_pool, cpu_workers
 from elbound.models import MODELS, ModelSpec
+from elbound.networks.features import map_shape
 from elbound.scores import SCORES, Observed, Score, for_nets
 from elbound.views import build_view, modelled_schema
 
@@ -19,6 +20,11 @@ CPU_CHUNK_VALUES = 1 << 19
 CUDA_CHUNK_VALUES = 1 << 24
 LOOK_ITEMS = 64
 MIN_CHUNK, MAX_CHUNK, MAX_CUDA_CHUNK = 64, 1024, 8192
+MOST_CHUNK_VALUES = 1 << 26
+"""However wide a layer is, a chunk holds no more numbers in it, but one item's."""
+MAX_MODELS = 16
+MIXTURE_POINTS = 1024
+"""At once, in a prior of components: 512 of them in float64."""
 
 ChunkScore: TypeAlias = Callable[[Tensor], Tensor]
 """From events `(n, *event)` to their scores, float64 `(n, scores)`."""
@@ -29,7 +35,7 @@ class DetectorSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    models: tuple[ModelSpec, ...] = Field(min_length=1)
+    models: tuple[ModelSpec, ...] = Field(min_length=1, max_length=MAX_MODELS)
 
 
 class Member(nn.Module):
@@ -90,8 +96,9 @@ class Detector(nn.Module):
         self.units = {name: SCORES[name.rpartition(".")[2]].unit for name in self.score_names}
         values = max(model.samples * model.nets * _row_values(model, schema) for model in spec.models)
         self.workers = cpu_workers()
-        self.cpu_chunk = max(MIN_CHUNK, min(MAX_CHUNK, CPU_CHUNK_VALUES // values))
-        self.cuda_chunk = max(MIN_CHUNK, min(MAX_CUDA_CHUNK, CUDA_CHUNK_VALUES // values))
+        most = max(1, MOST_CHUNK_VALUES // max(item_values(model, schema) for model in spec.models))
+        self.cpu_chunk = min(most, max(MIN_CHUNK, min(MAX_CHUNK, CPU_CHUNK_VALUES // values)))
+        self.cuda_chunk = min(4 * most, max(MIN_CHUNK, min(MAX_CUDA_CHUNK, CUDA_CHUNK_VALUES // values)))
 
     def each(self) -> Iterator[Member]:
         """The members, typed."""
@@ -136,3 +143,28 @@ def _row_values(spec: ModelSpec, schema: TableSchema | ImageSchema) -> int:
     if isinstance(schema, TableSchema):
         return max(spec.width, 2 * len(schema.columns))
     return 32 * math.prod(schema.event[1:])
+
+
+def item_values(spec: ModelSpec, schema: TableSchema | ImageSchema) -> int:
+    """About how many numbers one item needs in the widest layer, with all levels of a table's columns."""
+    if isinstance(schema, TableSchema):
+        row = max(spec.width, 2 * len(schema.columns) + _padded_levels(spec, schema))
+    else:
+        row = max(32 * math.prod(schema.event[1:]), spec.width * math.prod(map_shape(schema)))
+    return spec.samples * spec.nets * row
+
+
+def kept_values(spec: ModelSpec, schema: TableSchema | ImageSchema) -> int:
+    """About how many numbers a model needs beside its weights, however few items there are.
+
+    A prior of components compares many points with all of them; places and masks are kept of a table's levels.
+    """
+    levels = _padded_levels(spec, schema) if isinstance(schema, TableSchema) else 0
+    return max(spec.nets * spec.components * max(MIXTURE_POINTS, spec.width), 4 * levels)
+
+
+def _padded_levels(spec: ModelSpec, schema: TableSchema) -> int:
+    """The levels of all columns that have some, each with as many as the one with the most."""
+    levels = [len(column.levels) for column in schema.columns if column.kind == "categorical"]
+    typed = [len(values) for values in spec.typed.values()]
+    return sum(len(sizes) * (max(sizes) + 1) for sizes in (levels, typed) if sizes)

@@ -15,6 +15,8 @@ from elbound.data.schema import ImageSchema, TableSchema
 from elbound.detector import ChunkScore, Detector
 from elbound.errors import BundleError, MissingExtra
 from elbound.graphs import CudaGraphs
+from elbound.onnxgraph import check_graph, open_session
+from elbound.onnxtrial import try_graph
 from elbound.tracing import SMALL_ROWS, traced
 
 logger = logging.getLogger("elbound")
@@ -49,6 +51,8 @@ def choose_engine(detector: Detector, golden: Tensor, device: torch.device, expo
     if export is None:
         return by_torch("the bundle has no export")
     try:
+        check_graph(export)
+        try_graph(export, rows=detector.cpu_chunk, columns=golden.shape[1])
         score = load_graph(export)
     except MissingExtra:
         return by_torch("onnxruntime is not installed")
@@ -84,18 +88,13 @@ def load_graph(export: bytes) -> ChunkScore:
 
     Raises MissingExtra without onnxruntime, BundleError where it cannot read the graph.
     """
+    session = open_session(export)
     try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtra("install onnxruntime: pip install 'elbound[onnx]'") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what it says of an error is in its exception
-    try:
-        session = onnxruntime.InferenceSession(export, options, providers=["CPUExecutionProvider"])
         ((name,), (answer,)) = ([one.name for one in side] for side in (session.get_inputs(), session.get_outputs()))
-    except Exception as error:  # its exceptions have no base of their own
-        raise BundleError(f"the export cannot be read: {_first_line(error)}", code="export_unreadable") from error
+    except ValueError as error:
+        raise BundleError(
+            "the export cannot be read: it has not one input and one output", code="export_unreadable"
+        ) from error
 
     def score(x: Tensor) -> Tensor:
         return torch.from_numpy(session.run([answer], {name: x.double().numpy()})[0])

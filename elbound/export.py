@@ -15,6 +15,7 @@ from elbound.data.schema import ImageSchema, TableSchema
 from elbound.detector import Detector
 from elbound.engine import disagreement, load_graph
 from elbound.errors import BundleError, ConfigError, MissingExtra
+from elbound.onnxgraph import check_graph
 from elbound.scorer import Scorer
 from elbound.tracing import Scores
 
@@ -44,6 +45,7 @@ def with_export(scorer: Scorer) -> Scorer:
     assert isinstance(scorer.schema, TableSchema)
     detector = copy.deepcopy(scorer.detector).cpu().eval()
     graph = export_detector(detector, scorer.golden)
+    check_graph(graph)
     worst = disagreement(detector, load_graph(graph), hard_rows(scorer.golden, scorer.schema))
     if not worst <= AGREEMENT:
         raise BundleError(

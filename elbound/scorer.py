@@ -9,6 +9,7 @@ from torch import Tensor
 
 from elbound.agreement import worst_difference
 from elbound.bundle import BundleContent, Manifest, load_bundle, save_bundle
+from elbound.bundle.files import MAX_BUNDLE_BYTES, MISFITS, first_line
 from elbound.calibration.calibration import Calibration, CalibrationGroups, Decisions, ScoredItems
 from elbound.calibration.resolution import alpha_sentence, unresolved
 from elbound.data.image import DEFAULT_MAX_PIXELS, ImagePreprocessor
@@ -24,6 +25,7 @@ from elbound.regret import likelihood_regret
 from elbound.signature import Trust
 
 GOLDEN_ITEMS = 8
+MAX_GOLDEN_ITEMS = 64
 GOLDEN_TOLERANCE = 1e-3
 """Largest difference of a golden score, relative to its own size or to 1."""
 
@@ -55,16 +57,24 @@ class Scorer:
         self.preprocessor = Preprocessor(manifest.name, manifest.item)
 
     @classmethod
-    def from_bundle(cls, path: Path | str, *, device: str = "auto", trust: Trust | None = None) -> "Scorer":
-        """Load a bundle, check what `trust` asks and its hashes, and re-score its golden rows.
+    def from_bundle(
+        cls,
+        path: Path | str,
+        *,
+        device: str = "auto",
+        trust: Trust | None = None,
+        max_bytes: int = MAX_BUNDLE_BYTES,
+    ) -> "Scorer":
+        """Load a bundle of at most `max_bytes`, check what `trust` asks and its hashes, and re-score its golden rows.
 
         Raises BundleError, BundleUntrusted, BundleCorrupt (names the file), GoldenMismatch.
         """
-        content = load_bundle(Path(path), trust)
+        content = load_bundle(Path(path), trust, max_bytes=max_bytes)
         try:
             manifest = content.manifest
             detector = Detector(manifest.detector, manifest.item)
             detector.load_state_dict(content.weights)
+            content.weights.clear()  # they need not be in memory twice
             calibration = Calibration(
                 detector.score_names,
                 content.calibration["calibration_scores"].numpy(),
@@ -75,12 +85,13 @@ class Scorer:
                 item_groups=_item_groups(content),
             )
             golden, expected = content.golden["x"], content.golden["scores"]
-        except (KeyError, RuntimeError, ValueError) as error:
+            _check_golden_size(golden)
+            scorer = cls(manifest, detector, calibration, golden, device=choose_device(device), export=content.export)
+            scorer.check_golden(expected)
+        except MISFITS as error:
             raise BundleCorrupt(
-                f"{path} does not hold the model of its manifest: {str(error).splitlines()[0]}", where=str(path)
+                f"{path} does not hold the model of its manifest: {first_line(error)}", where=str(path)
             ) from error
-        scorer = cls(manifest, detector, calibration, golden, device=choose_device(device), export=content.export)
-        scorer.check_golden(expected)
         return scorer
 
     def hasten_small_batches(self) -> None:
@@ -236,6 +247,14 @@ class Scorer:
         manifest = save_bundle(content, Path(path), force=force)
         Scorer.from_bundle(path, device=str(self.device))
         return manifest
+
+
+def _check_golden_size(golden: Tensor) -> None:
+    if not 1 <= len(golden) <= MAX_GOLDEN_ITEMS:
+        raise BundleCorrupt(
+            f"golden.safetensors has {len(golden):,} items; it may have 1 to {MAX_GOLDEN_ITEMS}",
+            where="golden.safetensors",
+        )
 
 
 def _item_groups(content: BundleContent) -> CalibrationGroups | None:

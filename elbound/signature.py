@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elbound.errors import BundleUntrusted, ConfigError
+from elbound.regular import open_regular
 
 if TYPE_CHECKING:  # 35 ms that only signed bundles cost
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -104,7 +105,7 @@ class Trust:
             return
         file = folder / SIGNATURE
         try:
-            with file.open("rb") as stream:
+            with open_regular(folder, SIGNATURE) as stream:
                 signature = stream.read(MAX_SIGNATURE_BYTES + 1)
         except FileNotFoundError as error:
             raise BundleUntrusted(

@@ -128,7 +128,12 @@ def _load(settings: Settings, bundles: Sequence[Path | str], metrics: Metrics, b
     state = State(settings, metrics, batcher, serving.drift, Streams(settings), serving, shadows, budget, decoders)
     trusted = trusted_keys(settings)
     for bundle in bundles:
-        served = open_bundle(local_folder(str(bundle), settings), device=settings.device, trust=Trust(trusted))
+        served = open_bundle(
+            local_folder(str(bundle), settings),
+            device=settings.device,
+            trust=Trust(trusted),
+            max_bytes=settings.max_bundle_bytes,
+        )
         state.registry.check_free(served)
         serving.begin(served)
     if settings.models:
@@ -139,6 +144,8 @@ def _load(settings: Settings, bundles: Sequence[Path | str], metrics: Metrics, b
             partial(warm_up, batcher),
             device=settings.device,
             keys=trusted,
+            max_bundle_bytes=settings.max_bundle_bytes,
+            load_timeout_s=settings.load_timeout_s,
         )
     return state
 

@@ -9,12 +9,13 @@ from service.registry import ServedModel
 from service.scoring import Terms
 
 
-def open_bundle(folder: Path, *, device: str, trust: Trust) -> ServedModel:
+def open_bundle(folder: Path, *, device: str, trust: Trust, max_bytes: int) -> ServedModel:
     """Load a bundle as it proves what `trust` asks, and score once, so that no caller pays for a first call.
 
+    `max_bytes` bounds its files and the memory that it needs.
     Raises BundleError, BundleUntrusted, BundleCorrupt, GoldenMismatch.
     """
-    scorer = Scorer.from_bundle(folder, device=device, trust=trust)
+    scorer = Scorer.from_bundle(folder, device=device, trust=trust, max_bytes=max_bytes)
     scorer.hasten_small_batches()
     for rows in (scorer.golden, scorer.golden[:1]):
         scorer.decide(scorer.score_tensor(rows))

@@ -38,6 +38,9 @@ class Settings:
         "Folder, s3://, gs:// or az:// of NAME/VERSION/ bundles whose newest or pinned versions are served.",
     )
     store_poll_s: int = _setting(5, "How often that store is looked at.", low=1)
+    load_timeout_s: int = _setting(
+        120, "Longest that loading one version of that store may take; beyond, it is refused.", low=1
+    )
     max_shadow_bytes: int = _setting(
         64 << 20, "Bytes of items that may wait for a model's shadow; beyond, it passes them over.", low=0
     )
@@ -50,7 +53,11 @@ class Settings:
         "", "Public Ed25519 keys in PEM, one or several, of those who may sign bundles.", flag="--trusted-keys"
     )
     cache_dir: str = _setting("", "Folder for bundles that were fetched from elsewhere; ~/.cache/elbound when empty.")
-    max_bundle_bytes: int = _setting(4 << 30, "Largest bundle that is fetched, as archive and unpacked.", low=1)
+    max_bundle_bytes: int = _setting(
+        1 << 30,
+        "Largest bundle that is fetched or loaded, and most memory that its detector, or one item in it, may need.",
+        low=1,
+    )
     download_timeout_s: int = _setting(600, "Longest that fetching one bundle may take.", low=1)
     max_connections: int = _setting(1_024, "Connections that may be open; beyond, 503.", low=1)
     idle_timeout_s: int = _setting(

@@ -12,10 +12,10 @@ import elbound
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (
-    "errors", "exporting", "data", "networks", "likelihoods", "priors", "bounds", "views", "models", "scores",
-    "agreement", "calibration", "results", "device", "detector", "graphs", "tracing", "engine", "collapse", "regret",
-    "signature", "bundle", "scorer", "seen", "export", "recalibration", "explanation", "counterfactual", "fit",
-    "estimator", "evaluation", "cli", "__main__",
+    "errors", "regular", "exporting", "data", "networks", "likelihoods", "priors", "bounds", "views", "models",
+    "scores", "agreement", "calibration", "results", "device", "detector", "graphs", "onnxgraph", "onnxtrial",
+    "tracing", "engine", "collapse", "regret", "signature", "bundle", "scorer", "seen", "export", "recalibration",
+    "explanation", "counterfactual", "fit", "estimator", "evaluation", "cli", "__main__",
 )  # fmt: skip
 """Inside the library a module imports only from lines above its own."""
 NOT_IN_THE_LIBRARY = {"fastapi", "starlette", "uvicorn", "prometheus_client", "ray", "orjson_http"}

@@ -1,6 +1,7 @@
 """A bundle as one zip file, which one SHA-256 stands for."""
 
 import hashlib
+import os
 import shutil
 import stat
 import struct
@@ -13,6 +14,7 @@ from typing import BinaryIO, cast
 from elbound.bundle.files import MANIFEST, check_bundle
 from elbound.bundle.manifest import is_plain_path
 from elbound.errors import BundleCorrupt, BundleError, BundleExists
+from elbound.regular import open_regular
 from elbound.signature import SIGNATURE
 
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
@@ -49,9 +51,10 @@ def pack_bundle(path: Path, out: Path) -> str:
                 info = zipfile.ZipInfo(name, FIXED_DATE)
                 info.external_attr = READABLE
                 info.create_system = 3  # Unix, whichever wrote it
-                info.file_size = (path / name).stat().st_size  # decides at once whether the zip needs 64 bits
-                with (path / name).open("rb") as source, archive.open(info, "w") as target:
-                    shutil.copyfileobj(source, target, CHUNK_BYTES)
+                with open_regular(path, name) as source:
+                    info.file_size = os.fstat(source.fileno()).st_size  # decides at once whether the zip needs 64 bits
+                    with archive.open(info, "w") as target:
+                        shutil.copyfileobj(source, target, CHUNK_BYTES)
         with out.open("rb") as packed:
             return hashlib.file_digest(packed, "sha256").hexdigest()
     except FileExistsError as error:

@@ -18,7 +18,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from elbound.bundle.manifest import FORMAT_VERSION, FileRecord, Manifest, document_digest
+from elbound.bundle.weights import check_weights, tensor_shapes
 from elbound.errors import BundleCorrupt, BundleError, BundleExists
+from elbound.regular import open_regular, read_regular
 from elbound.signature import SIGNATURE, Trust, signature_of
 
 if TYPE_CHECKING:
@@ -26,8 +28,16 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 EXPORT = "detector.onnx"
-TENSOR_FILES = ("weights.safetensors", "calibration.safetensors", "golden.safetensors")
-MAX_MANIFEST_BYTES = 64 << 20
+WEIGHTS, CALIBRATION, GOLDEN = "weights.safetensors", "calibration.safetensors", "golden.safetensors"
+TENSOR_FILES = (WEIGHTS, CALIBRATION, GOLDEN)
+MAX_MANIFEST_BYTES = 4 << 20
+MAX_MANIFEST_DEPTH = 32
+MAX_BUNDLE_BYTES = 4 << 30
+"""What is loaded where nobody says otherwise."""
+CHUNK_BYTES = 1 << 20
+MAX_SHOWN = 200
+MISFITS = (LookupError, ArithmeticError, RuntimeError, ValueError, TypeError, AttributeError, AssertionError)
+"""What torch and our own parts raise for values and shapes that do not belong together."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +90,20 @@ def check_target(target: Path, *, force: bool) -> None:
         raise BundleExists(f"{target} exists and is not a bundle; it is left alone", where=str(target))
 
 
-def load_bundle(path: Path, trust: Trust | None = None) -> BundleContent:
-    """Read a bundle: signature, format version, sizes and hashes are checked before a tensor is read.
+def load_bundle(path: Path, trust: Trust | None = None, *, max_bytes: int = MAX_BUNDLE_BYTES) -> BundleContent:
+    """Read a bundle: signature, format version, sizes, hashes and shapes are checked before a tensor is made.
 
-    What is checked and what is used are the same bytes, read once. Raises BundleUntrusted, BundleCorrupt that names
-    the file. Nothing in a bundle is executed.
+    What is checked and what is used are the same bytes, read once. `max_bytes` bounds the files together and the
+    memory of the detector. Raises BundleUntrusted, BundleCorrupt that names the file, BundleError for one that is too
+    large. Nothing in a bundle is executed.
     """
     manifest = read_manifest(path, trust)
     missing = [name for name in TENSOR_FILES if name not in manifest.files]
     if missing:
         raise BundleCorrupt(f"{path / MANIFEST} does not list {missing[0]}", where=missing[0])
+    _check_total(path, manifest, max_bytes)
     contents = {name: read_checked(path, name, record) for name, record in manifest.files.items()}
+    _check_fit(path, manifest, contents[WEIGHTS], max_bytes)
     weights, calibration, golden = (_tensors(path, name, contents[name]) for name in TENSOR_FILES)
     report = {name[len("report/") :]: data for name, data in contents.items() if name.startswith("report/")}
     return BundleContent(manifest, weights, calibration, golden, report, contents.get(EXPORT))
@@ -140,16 +153,14 @@ def read_manifest(path: Path, trust: Trust | None = None) -> Manifest:
 
 def _manifest_bytes(path: Path) -> bytes:
     file = path / MANIFEST
-    if not file.is_file():
-        raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}", code="bundle_missing", where=str(path))
     try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_MANIFEST_BYTES + 1)
+        return read_regular(path, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(
+            f"{path} is not a bundle: it has no {MANIFEST}", code="bundle_missing", where=str(path)
+        ) from error
     except OSError as error:
         raise BundleCorrupt(f"{file} cannot be read: {error.strerror or error}", where=MANIFEST) from error
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise BundleCorrupt(f"{file} is larger than {MAX_MANIFEST_BYTES:,} bytes", where=MANIFEST)
-    return data
 
 
 def _parse_manifest(file: Path, data: bytes) -> Manifest:
@@ -157,10 +168,12 @@ def _parse_manifest(file: Path, data: bytes) -> Manifest:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise BundleCorrupt(f"{file} is not readable JSON: {error}", where=MANIFEST) from error
+    if _is_deeper(document, MAX_MANIFEST_DEPTH):
+        raise BundleCorrupt(f"{file} is nested more than {MAX_MANIFEST_DEPTH} deep", where=MANIFEST)
     found = document.get("format_version") if isinstance(document, dict) else None
     if found != FORMAT_VERSION:
         raise BundleError(
-            f"{file} has format version {found!r}; this elbound reads {FORMAT_VERSION}",
+            f"{file} has format version {repr(found)[:MAX_SHOWN]}; this elbound reads {FORMAT_VERSION}",
             code="bundle_version",
             where=MANIFEST,
         )
@@ -168,11 +181,46 @@ def _parse_manifest(file: Path, data: bytes) -> Manifest:
         manifest = Manifest.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        field_name = ".".join(str(part) for part in first["loc"])
-        raise BundleCorrupt(f"{file}: {field_name}: {first['msg']}", where=MANIFEST) from error
+        field_name = ".".join(str(part) for part in first["loc"])[:MAX_SHOWN]
+        raise BundleCorrupt(f"{file}: {field_name}: {first['msg'][:MAX_SHOWN]}", where=MANIFEST) from error
     if document_digest(document) != manifest.digest:
         raise BundleCorrupt(f"{file} was altered: it does not have the digest that it states", where=MANIFEST)
     return manifest
+
+
+def _is_deeper(document: object, most: int) -> bool:
+    """Whether lists and objects stand in each other more than `most` deep."""
+    level = [document]
+    for _ in range(most + 1):
+        lists = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [child for children in lists for child in children]
+    return bool(level)
+
+
+def _check_total(path: Path, manifest: Manifest, max_bytes: int) -> None:
+    """Calibration scores count four times: they are sorted and ranked, each step in memory of its own."""
+    total = sum(record.size for record in manifest.files.values()) + 3 * manifest.files[CALIBRATION].size
+    if total > max_bytes:
+        raise BundleError(
+            f"{path} has {total:,} bytes, {CALIBRATION} four times; at most {max_bytes:,} are loaded "
+            "(max_bundle_bytes)",
+            code="bundle_too_large",
+            where=MANIFEST,
+        )
+
+
+def _check_fit(path: Path, manifest: Manifest, weights: bytes, max_bytes: int) -> None:
+    try:
+        check_weights(manifest, tensor_shapes(weights), file=str(path / WEIGHTS), max_bytes=max_bytes)
+    except MISFITS as error:
+        raise BundleCorrupt(
+            f"{path} does not hold the model of its manifest: {first_line(error)}", where=str(path)
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line of bounded length."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:MAX_SHOWN]
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -198,6 +246,13 @@ def _write_files(content: BundleContent, folder: Path) -> Manifest:
     digest = document_digest(json.loads(manifest.model_dump_json()))
     manifest = manifest.model_copy(update={"digest": digest})
     files[MANIFEST] = manifest.model_dump_json(indent=1).encode()
+    if len(files[MANIFEST]) > MAX_MANIFEST_BYTES:
+        raise BundleError(
+            f"the manifest would have {len(files[MANIFEST]):,} bytes; at most {MAX_MANIFEST_BYTES:,} are read again. "
+            "Leave out columns, or values of columns",
+            code="bundle_too_large",
+            where=MANIFEST,
+        )
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         _write_synced(folder / name, data)
@@ -223,24 +278,29 @@ def _swap(beside: Path, target: Path) -> None:
 def read_checked(path: Path, name: str, record: FileRecord) -> bytes:
     """The bytes of one file of a bundle as its manifest has them. Raises BundleCorrupt that names the file."""
     with _opened(path, name, record) as stream:
-        data = stream.read()
+        data = stream.read(record.size)
     _check_hash(path, name, record, hashlib.sha256(data).hexdigest())
     return data
 
 
 def _check_file(path: Path, name: str, record: FileRecord) -> None:
+    digest, left = hashlib.sha256(), record.size
     with _opened(path, name, record) as stream:
-        _check_hash(path, name, record, hashlib.file_digest(stream, "sha256").hexdigest())
+        while left and (chunk := stream.read(min(CHUNK_BYTES, left))):
+            digest.update(chunk)
+            left -= len(chunk)
+    _check_hash(path, name, record, digest.hexdigest())
 
 
 @contextmanager
 def _opened(path: Path, name: str, record: FileRecord) -> Iterator[BufferedReader]:
+    """The file `name` of a bundle, of the size that its record says; what it grows by from now on is not read."""
     file = path / name
     try:
-        size = file.stat().st_size
-        if size != record.size:
-            raise BundleCorrupt(f"{file} has {size:,} bytes, the manifest says {record.size:,}", where=name)
-        with file.open("rb") as stream:
+        with open_regular(path, name) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size != record.size:
+                raise BundleCorrupt(f"{file} has {size:,} bytes, the manifest says {record.size:,}", where=name)
             yield stream
     except OSError as error:
         raise BundleCorrupt(f"{file} cannot be read: {error.strerror or error}", where=name) from error
@@ -253,9 +313,10 @@ def _check_hash(path: Path, name: str, record: FileRecord, found: str) -> None:
 
 def _tensors(path: Path, name: str, data: bytes) -> dict[str, Tensor]:
     try:
+        tensor_shapes(data)
         return safetensors.torch.load(data)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise BundleCorrupt(f"{path / name} is not readable as safetensors: {error}", where=name) from error
+    except (SafetensorError, *MISFITS) as error:
+        raise BundleCorrupt(f"{path / name} is not readable as safetensors: {first_line(error)}", where=name) from error
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePosixPath
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -16,6 +17,7 @@ from elbound.data.schema import Schema
 from elbound.detector import DetectorSpec
 
 FORMAT_VERSION = 1
+MAX_FILES, MAX_SCORE_GROUPS, MAX_ITEM_GROUPS = 1_000, 64, 10_000
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
@@ -37,7 +39,9 @@ class VerdictSpec(_Frozen):
     """
 
     rule: str
-    groups: tuple[tuple[str, ...], ...] = ()
+    groups: tuple[Annotated[tuple[str, ...], Field(max_length=MAX_SCORE_GROUPS)], ...] = Field(
+        default=(), max_length=MAX_SCORE_GROUPS
+    )
     alpha: float = Field(gt=0, lt=1)
     guarantee: float | None = Field(default=None, ge=0.5, lt=1)
 
@@ -48,7 +52,7 @@ class ItemGroups(_Frozen):
     `names` are in the order of their numbers in `calibration.safetensors`.
     """
 
-    names: tuple[str, ...]
+    names: tuple[str, ...] = Field(max_length=MAX_ITEM_GROUPS)
     min_items: int = Field(ge=1)
 
 
@@ -86,7 +90,7 @@ class Manifest(_Frozen):
     training: TrainingRecord
     metrics: dict[str, float] = Field(default_factory=dict)
     software: dict[str, str] = Field(default_factory=dict)
-    files: dict[str, FileRecord] = Field(default_factory=dict)
+    files: dict[str, FileRecord] = Field(default_factory=dict, max_length=MAX_FILES)
     digest: str = ""
     """SHA-256 of this manifest without the digest itself: against slips, not against an attacker."""
 

@@ -38,7 +38,7 @@ class ModelSpec(BaseModel):
     novelty: float = Field(default=0.01, gt=0, lt=1)
     odd_gaps: bool = False
     typed: dict[int, tuple[float, ...]] = Field(default_factory=dict)
-    scores: tuple[str, ...] = ("negative_elbo",)
+    scores: tuple[str, ...] = Field(default=("negative_elbo",), max_length=32)
     bank: int = Field(default=0, ge=0, le=100_000)
 
 

@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from elbound.errors import MissingExtra
+from elbound.errors import ConfigError, MissingExtra
 from elbound.priors.base import Prior
 
 TRANSFORMS = 4
 HIDDEN = (64, 64)
+MAX_LATENTS = 1_024
 
 
 class Flow(Prior):
@@ -25,9 +26,15 @@ class Flow(Prior):
             raise MissingExtra(
                 "the prior 'flow' needs zuko; install it with: pip install 'elbound[flows]'", where="prior"
             ) from error
-        self.flows = nn.ModuleList(
-            NSF(latent, transforms=TRANSFORMS, hidden_features=HIDDEN, passes=2) for _ in range(nets)
-        )
+        if nets * latent > MAX_LATENTS:
+            raise ConfigError(
+                f"the prior 'flow' takes at most {MAX_LATENTS:,} latents over all nets. Got {nets * latent:,} instead",
+                where="prior",
+            )
+        with torch.device("cpu"):  # also where the rest is only planned: zuko finds its masks by values
+            self.flows = nn.ModuleList(
+                NSF(latent, transforms=TRANSFORMS, hidden_features=HIDDEN, passes=2) for _ in range(nets)
+            )
 
     def log_prob(self, z: Tensor) -> Tensor:
         return torch.stack([flow().log_prob(part) for flow, part in zip(self.flows, z, strict=True)])

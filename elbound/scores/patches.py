@@ -118,7 +118,8 @@ class PatchDistance(PatchScore):
     def __init__(self, spec: ModelSpec, schema: TableSchema | ImageSchema) -> None:
         super().__init__(spec, schema)
         places = self.map_shape[0] * self.map_shape[1]
-        normal = torch.randn(map_channels(), map_channels(), generator=torch.Generator().manual_seed(0))
+        draw = torch.Generator().manual_seed(0)
+        normal = torch.randn(map_channels(), map_channels(), generator=draw, device=draw.device)
         self.register_buffer("rotation", torch.linalg.qr(normal).Q[:, :PROJECTED].contiguous())
         self.register_buffer("mean", torch.zeros(places, PROJECTED))
         self.register_buffer("whitening", torch.zeros(places, PROJECTED, PROJECTED))

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 from elbound.device import cpu_workers
 from elbound.errors import ElboundError
@@ -24,6 +25,13 @@ from service.store.trail import How, Trail
 logger = logging.getLogger("elbound")
 
 
+class _Found(NamedTuple):
+    """The folder of a version, and what its files look like."""
+
+    folder: Path
+    shape: Hashable
+
+
 class StoreModels:
     """Looks at the store again and again and serves what it says; one change at a time.
 
@@ -40,6 +48,8 @@ class StoreModels:
         *,
         device: str,
         keys: TrustedKeys | None,
+        max_bundle_bytes: int,
+        load_timeout_s: float,
     ) -> None:
         self.source = source
         self.serving = serving
@@ -47,6 +57,8 @@ class StoreModels:
         self.warm_up = warm_up
         self.device = device
         self.keys = keys
+        self.max_bundle_bytes = max_bundle_bytes
+        self.load_timeout_s = load_timeout_s
         self.models: dict[str, StoreModel] = {}
         self.problem: str | None = None
         """Why the store as a whole cannot be read."""
@@ -138,9 +150,10 @@ class StoreModels:
         try:
             listing = await self.aside(self.source.listing, name)
         except StoreUnreadable as error:
-            if model is not None:
-                self._tell(model.problem, error.message)
-                model.problem = error.message
+            if model is None:
+                model = self.models[name] = StoreModel(name, await self.aside(self._read_trail, name))
+            self._tell(model.problem, error.message)
+            model.problem = error.message
             return
         if listing is None:
             self._forget(name)
@@ -204,9 +217,10 @@ class StoreModels:
         if shadow is not None and shadow.served.scorer.version == version:
             return shadow.served
         known = model.refused.get(version)
-        found = await self.aside(self._load, model, version, None if again else known)
-        if found is known:
-            return known
+        place = await self.aside(self._find, model, version, None if again else known)
+        if isinstance(place, Refusal) and place is known:
+            return place
+        found = await self._load_in_time(model.name, version, place) if isinstance(place, _Found) else place
         self._accept(model, version)
         if isinstance(found, Refusal):
             model.refused[version] = found
@@ -216,8 +230,8 @@ class StoreModels:
             logger.error("%s %s is refused: %s", model.name, version, found.message)
         return found
 
-    def _load(self, model: StoreModel, version: str, known: Refusal | None) -> ServedModel | Refusal:
-        """In the loader's thread; whatever is wrong with a bundle, the service goes on."""
+    def _find(self, model: StoreModel, version: str, known: Refusal | None) -> "_Found | Refusal":
+        """In the loader's thread: where a version lies, fetched if need be, or why it is not worth a try."""
         if version not in model.listing.versions:
             missing = Refusal("version_missing", f"ACTIVE names {version[:100]!r}, which the store does not have", ())
             return known if known == missing else missing
@@ -227,16 +241,29 @@ class StoreModels:
         if model.active is None and model.name in self.serving.registry.models:
             return Refusal("name_taken", f"a bundle that was given beside the store is named {model.name} too", shape)
         try:
-            folder = self.source.folder(model.name, version)
-            return open_bundle(folder, device=self.device, trust=Trust(self.keys, model.name, version))
+            return _Found(self.source.folder(model.name, version), shape)
         except StoreUnreadable as error:
             unread = Refusal(error.code, error.message)
             return known if known == unread else unread
         except ElboundError as error:
             return Refusal(error.code, error.message, shape)
+
+    async def _load_in_time(self, name: str, version: str, found: "_Found") -> ServedModel | Refusal:
+        try:
+            return await self.aside(self._load, name, version, found, within_s=self.load_timeout_s)
+        except TimeoutError as error:
+            return Refusal("load_timeout", f"it is not loaded: {error}", found.shape)
+
+    def _load(self, name: str, version: str, found: "_Found") -> ServedModel | Refusal:
+        """In the loader's thread; whatever is wrong with a bundle, the service goes on."""
+        trust = Trust(self.keys, name, version)
+        try:
+            return open_bundle(found.folder, device=self.device, trust=trust, max_bytes=self.max_bundle_bytes)
+        except ElboundError as error:
+            return Refusal(error.code, error.message, found.shape)
         except Exception as error:
-            logger.exception("%s %s cannot be loaded", model.name, version)
-            return Refusal("load_failed", str(error) or type(error).__name__, shape)
+            logger.exception("%s %s cannot be loaded", name, version)
+            return Refusal("load_failed", str(error) or type(error).__name__, found.shape)
 
     async def _swap(self, model: StoreModel, served: ServedModel, how: How) -> None:
         """From here on `served` answers to the name."""

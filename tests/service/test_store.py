@@ -379,14 +379,18 @@ def test_the_store_is_looked_at_again_and_again(store_server, numeric_scorer: Sc
         time.sleep(0.05)
 
 
-def test_a_server_stops_although_its_store_hangs(store_server, root: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_pipe_in_the_place_of_a_pin_keeps_nobody_waiting(store_server, root: Path) -> None:  # type: ignore[no-untyped-def]
     """After all others that share the server. Whoever opens a pipe waits for somebody at its other end."""
     os.mkfifo(root / "numbers" / "ACTIVE")
-    time.sleep(1.5)  # it is looked at every second
+    until = time.monotonic() + 10  # it is looked at every second
+    while not (problems := store_server.client.get("/models").json()["store_problems"]):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert problems == [f"{root}/numbers/ACTIVE cannot be read: it is not a regular file"]
     assert store_server.score(ROW, "application/json", model="numbers").status_code == 200
     store_server.process.send_signal(signal.SIGTERM)
     assert store_server.process.wait(15) == 0
-    assert "stopped without waiting for the store" in store_server.log.read_text()
+    assert "stopped without waiting for the store" not in store_server.log.read_text()
 
 
 def test_the_old_version_goes_with_its_last_request(numeric_scorer: Scorer, tmp_path: Path) -> None:
