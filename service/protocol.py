@@ -46,12 +46,14 @@ look like one that reads nothing until it has taken a third of them."""
 class Reception:
     """What all connections of one server share.
 
-    `on_refused` is told of errors that no route answered, `on_stop` once, when the server begins to stop.
+    `on_refused` is told of errors that no route answered, `on_stop` once, when the server begins to stop, and
+    `count_unsent` how many bytes of answers more, or fewer, wait for their clients.
     """
 
     settings: Settings
     on_refused: Callable[[ElboundError], None]
     on_stop: Callable[[], None]
+    count_unsent: Callable[[int], None] = lambda _: None
     open: "set[ReceivingProtocol]" = field(default_factory=set)
     stop_tick: int | None = None
 
@@ -85,6 +87,8 @@ class ReceivingProtocol(BoundedProtocol):
         self.sweep = reception.sweep
         self.since = self.sweep.tick
         self.written_bytes = 0
+        self.unsent_bytes = 0
+        """Of answers, as they were counted last."""
         self.answer_rate: Rate | None = None
         """Of what waits in the transport, while something does."""
         self.keep_alive = True
@@ -115,6 +119,7 @@ class ReceivingProtocol(BoundedProtocol):
             self.running.disconnected = True
             self.running.message_event.set()
         super().connection_lost(exc)
+        self._count_unsent(0)
 
     @property
     def busy(self) -> bool:
@@ -123,6 +128,7 @@ class ReceivingProtocol(BoundedProtocol):
     def check(self) -> None:
         """End what takes too long; called by the sweep once a tick."""
         settings, waited = self.settings, self.sweep.tick - self.since
+        self._count_unsent(self.transport.get_write_buffer_size())
         if self._answer_is_slow():
             self.transport.abort()
         elif self.linger_until is not None:
@@ -145,6 +151,11 @@ class ReceivingProtocol(BoundedProtocol):
                 self.transport.close()  # an answer to nothing could be taken for that to the next request
             else:
                 self.refuse(RequestTimeout(f"nothing came in {settings.idle_timeout_s} s"))
+
+    def _count_unsent(self, size: int) -> None:
+        if size != self.unsent_bytes:
+            self.reception.count_unsent(size - self.unsent_bytes)
+            self.unsent_bytes = size
 
     def _answer_is_slow(self) -> bool:
         sent_bytes = self.written_bytes - self.transport.get_write_buffer_size()
@@ -216,6 +227,7 @@ class ReceivingProtocol(BoundedProtocol):
         """Go on with the next request; without a timer, since the sweep has the deadlines."""
         self.server_state.total_requests += 1
         self.since = self.sweep.tick
+        self._count_unsent(self.transport.get_write_buffer_size())
         if self.linger_until is not None or self.transport.is_closing():
             return
         if self.pipeline:

@@ -53,7 +53,7 @@ def run_server(settings: Settings, bundles: Sequence[str]) -> None:
     assert isinstance(state, State)
     if settings.insecure and not settings.api_keys_file:
         logger.warning("insecure, and without keys: everybody who reaches %s may score and read", host)
-    reception = Reception(settings, state.metrics.count_refused, state.live.stop)
+    reception = Reception(settings, state.metrics.count_refused, state.live.stop, state.budget.count)
     state.metrics.watch("elbound_connections", "Connections that are open.", lambda: len(reception.open))
     config = uvicorn.Config(
         app,

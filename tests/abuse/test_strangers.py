@@ -144,6 +144,19 @@ def slow_readers() -> Attack:
     return lambda server: at_once(60, lambda: read(server))
 
 
+def pipelines() -> Attack:
+    """110 connections of 1 MB of requests each, which read nothing."""
+    ask = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+    def send(server: Server) -> None:
+        with connect(server) as connection, contextlib.suppress(OSError):
+            connection.settimeout(3)
+            connection.sendall(ask * (1_000_000 // len(ask)))
+            time.sleep(2)
+
+    return lambda server: at_once(110, lambda: send(server))
+
+
 def chunky_pngs() -> Attack:
     body = gzip.compress(bombs.chunky_png(5_000_000))
     more = {**GZIP, "x-request-deadline-ms": "2000"}
@@ -179,6 +192,7 @@ ATTACKS: dict[str, Callable[[], Attack]] = {
     "68 bodies of 60 MB held open": held_bodies,
     "14 JSON of 60 MB as gzip": large_json,
     "60 answers of 8 MB read at 100 bytes/s": slow_readers,
+    "110 pipelines of 1 MB": pipelines,
     "8 PNG of 5 million chunks": chunky_pngs,
     "100,000 bad lines of NDJSON": bad_lines,
     "4 million names in one object": unique_keys,

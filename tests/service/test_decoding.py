@@ -1,6 +1,7 @@
 """Decoder processes: what they answer, what ends them, whose turn it is, and the budget that they take from."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -208,6 +209,23 @@ def test_a_row_is_held_however_full_the_budget_is() -> None:
         row.take(FREE_BYTES)
         with pytest.raises(MemoryFull):
             row.take(1)
+
+
+def test_answers_that_wait_for_their_callers_count(start, numeric_bundle) -> None:  # type: ignore[no-untyped-def]
+    server = start(numeric_bundle)
+    rows = b"[" + b",".join([b"[1,2,3]"] * 20_000) + b"]"
+    head = b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        deaf.sendall(head % len(rows) + rows)
+        until = time.monotonic() + 20
+        while server.metric("elbound_inflight_bytes") < 2 * MB and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(1)
+        assert server.metric("elbound_inflight_bytes") > 2 * MB
+    time.sleep(1)
+    assert server.metric("elbound_inflight_bytes") == 0
 
 
 def test_only_who_is_asked_in_a_thread_is_asked_there() -> None:
