@@ -238,7 +238,7 @@ def test_the_sum_is_documented_and_fits_what_deploy_allows() -> None:
     assert f"= {needed:,.0f} MB beside the models" in text
     assert needed < 1_500
     manifests = [ROOT / "deploy" / "kubernetes" / "deployment.yaml", ROOT / "deploy" / "kserve" / "elbound.yaml"]
-    assert all("memory: 4Gi}" in file.read_text(encoding="utf-8") for file in manifests)
+    assert all("memory: 4Gi" in file.read_text(encoding="utf-8") for file in manifests)
 
 
 def documented_mb(settings: Settings) -> float:

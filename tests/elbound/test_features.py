@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from elbound.data.image import ImagePreprocessor
+from elbound.data.preprocessor import Preprocessor
 from elbound.data.schema import ImageSchema
 from elbound.detector import Detector, DetectorSpec
 from elbound.errors import ConfigError, MissingExtra
@@ -206,9 +206,9 @@ def test_a_photograph_goes_through_features_from_fit_to_a_bundle_that_needs_no_e
 
 def test_features_are_explained_by_a_map_that_adds_up_and_no_reconstruction(detector: Detector) -> None:
     scorer = object.__new__(Scorer)
-    image = ImagePreprocessor(SCHEMA)
+    preprocessor = Preprocessor("stripes", SCHEMA)
     cpu = torch.device("cpu")
-    vars(scorer).update(detector=detector, image=image, table=None, device=cpu, golden=stripes(8))
+    vars(scorer).update(detector=detector, preprocessor=preprocessor, device=cpu, golden=stripes(8))
     x = stripes(5)
     found = explain_images(scorer, x)
     assert found.reconstruction is None

@@ -159,7 +159,7 @@ def test_known_anomalies_take_the_place_of_synthetic_ones(fitted_rows: Fitted) -
 
 
 def test_what_the_budget_cuts_is_said(fitted_rows: Fitted) -> None:
-    made = report(fitted_rows, seconds=2.5)
+    made = report(fitted_rows, seconds=0.1)
     page = made.files["index.html"].decode()
     assert made.facts.seconds < 12  # drawing is not cut, and a busy machine draws slowly
     assert "cut short" in page or "budget" in page
