@@ -20,13 +20,13 @@ from benchmarks.detection.tables import ANOMALIES, load, names
 from benchmarks.tables import keep
 from elbound import Scorer, VAEDetector
 from elbound.calibration.fusion import FusedSurprise, Groups
-from elbound.data.schema import TableSchema
 from elbound.detector import DetectorSpec
 from elbound.evaluation import auroc, average_precision
 from elbound.fit.defaults import FUSED, Plan, table_plan
-from elbound.likelihoods import NUMERIC_LIKELIHOODS
-from elbound.likelihoods.base import where_seen
-from elbound.likelihoods.gaussian import PredictedGaussian, normal_log_prob
+from elbound.model.likelihoods import NUMERIC_LIKELIHOODS
+from elbound.model.likelihoods.base import where_seen
+from elbound.model.likelihoods.gaussian import PredictedGaussian, normal_log_prob
+from elbound.schema import TableSchema
 
 Joint = Mapping[str, np.ndarray]
 ELBOS: Groups = (("negative_elbo",), ("normal.negative_elbo",))

@@ -26,11 +26,11 @@ from benchmarks.serving.bundles import COLUMNS, NAMES
 from benchmarks.tables import keep, rounds
 from benchmarks.training import correlated
 from elbound import VAEDetector
-from service import protocol
 from service.access.caller import CALLER, Caller
 from service.access.local import LocalRules
 from service.access.middleware import AccessMiddleware
 from service.app import create_app
+from service.http import protocol
 from service.settings import Settings
 
 CALLERS, WARM_UP = 64, 20

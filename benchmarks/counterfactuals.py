@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.detection import images, tables
 from benchmarks.tables import keep
 from elbound import Scorer, VAEDetector
-from elbound.counterfactual import MAX_STEPS, NearestNormal
+from elbound.explain.counterfactual import MAX_STEPS, NearestNormal
 
 TABLES = ("annthyroid", "cardio", "glass", "Ionosphere", "letter", "vowels")
 ALPHA = 0.05

@@ -21,7 +21,7 @@ from elbound.calibration.drift import LOG_THRESHOLD, DriftMartingale, OnlineRank
 from elbound.data.infer import infer_schema
 from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.scorer import Scorer
-from service.drift import SLICE, ModelDrift
+from service.monitoring.drift import SLICE, ModelDrift
 
 TRAIN_ROWS, ROWS, ONE_BY_ONE = 5_000, 20_000, 2_000
 QUIET_STREAMS, QUIET_SCORES = 2_000, 10_000

@@ -16,7 +16,7 @@ from benchmarks.detection import images, tables
 from benchmarks.detection.ours import Ours, pixel_auroc
 from benchmarks.detection.task import Task
 from benchmarks.tables import keep, table
-from elbound.explanation import (
+from elbound.explain import (
     RowShares,
     explain_fired,
     explain_images,
@@ -24,7 +24,7 @@ from elbound.explanation import (
     image_documents,
     row_documents,
 )
-from elbound.explanation.regions import strongest_regions
+from elbound.explain.regions import strongest_regions
 from elbound.scorer import Scorer
 
 TABLES = ("Cardiotocography", "fault", "letter", "thyroid", "vowels", "wine")

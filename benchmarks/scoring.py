@@ -12,9 +12,9 @@ import torch
 from benchmarks.tables import keep, rounds
 from benchmarks.training import correlated, shapes
 from elbound.data.infer import infer_schema
-from elbound.data.schema import ImageSchema
 from elbound.device import chunk_pool
 from elbound.fit.detector import DetectorConfig, fit_detector
+from elbound.schema import ImageSchema
 from elbound.scorer import Scorer
 
 ROWS, IMAGES = 100_000, 4_000

@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.tables import keep, rounds
 from elbound.data.infer import infer_schema
-from elbound.data.schema import ImageSchema
 from elbound.fit.detector import DetectorConfig, fit_detector
+from elbound.schema import ImageSchema
 
 ROWS, COLUMNS = 20_000, 32
 IMAGES, SIDE = 6_000, 28

@@ -8,11 +8,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from elbound.bounds import fixed_noise
-from elbound.data.schema import ImageSchema, TableSchema
 from elbound.device import chunk_pool, cpu_workers
-from elbound.models import MODELS, ModelSpec
-from elbound.networks.features import map_shape
+from elbound.model.bounds import fixed_noise
+from elbound.model.models import MODELS, ModelSpec
+from elbound.model.networks.features import map_shape
+from elbound.schema import ImageSchema, TableSchema
 from elbound.scores import SCORES, Observed, Score, for_nets
 from elbound.views import build_view, modelled_schema
 

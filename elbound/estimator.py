@@ -18,10 +18,10 @@ from elbound.data.celltext import is_number, list_to_arrow
 from elbound.data.frames import as_table, without_mask
 from elbound.data.image import ImagePreprocessor
 from elbound.data.infer import infer_schema
-from elbound.data.schema import Column, ImageSchema, TableSchema, list_names
 from elbound.errors import DataError, SchemaError, TooFewItems
 from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.fit.image_defaults import settle_mode
+from elbound.schema import Column, ImageSchema, TableSchema, list_names
 
 
 class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]

@@ -7,22 +7,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elbound.agreement import worst_difference
 from elbound.bundle import BundleContent, Manifest, load_bundle, save_bundle
 from elbound.bundle.files import MAX_BUNDLE_BYTES, MISFITS, first_line
+from elbound.bundle.signature import Trust
 from elbound.calibration.calibration import Calibration, CalibrationGroups, Decisions, ScoredItems
 from elbound.calibration.resolution import alpha_sentence, unresolved
 from elbound.data.image import DEFAULT_MAX_PIXELS, ImagePreprocessor
 from elbound.data.items import TensorItems
 from elbound.data.preprocessor import Items, Preprocessor
-from elbound.data.schema import ImageSchema, TableSchema
 from elbound.data.table import TablePreprocessor
 from elbound.detector import Detector
 from elbound.device import choose_device
-from elbound.engine import choose_engine, with_small_batches
+from elbound.diagnostics.regret import likelihood_regret
+from elbound.engines.agreement import worst_difference
+from elbound.engines.engine import choose_engine, with_small_batches
 from elbound.errors import BundleCorrupt, GoldenMismatch, SchemaError
-from elbound.regret import likelihood_regret
-from elbound.signature import Trust
+from elbound.schema import ImageSchema, TableSchema
 
 GOLDEN_ITEMS = 8
 MAX_GOLDEN_ITEMS = 64

@@ -17,43 +17,44 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from elbound import __version__
+from elbound.bundle.signature import Trust, TrustedKeys
 from elbound.device import choose_device
 from elbound.errors import ConfigError, ElboundError
-from elbound.signature import Trust, TrustedKeys
 from service.access.document import document_access
 from service.access.keys import KeyRing
 from service.access.local import LocalRules
 from service.access.middleware import AccessMiddleware
 from service.access.routes import ROUTES, RouteTable, check_listed
-from service.batcher import Batcher
-from service.budget import Budget
-from service.decode import NDJSON
-from service.decoding.pool import Decoders
-from service.drift import DriftMonitor
 from service.errors import on_disconnect, on_elbound_error, on_http_error, on_unexpected_error
-from service.examples import request_body
-from service.jobs import BatchRecord
-from service.logs import RequestLog
-from service.metrics import Metrics, MetricsMiddleware
-from service.opening import open_bundle
-from service.registry import ModelRegistry
-from service.remote import Cache, RemoteStore, local_folder
-from service.routes import calibration, drift, health, live, models, page, score, store, v2, v2_repository
+from service.memory.budget import Budget
+from service.models.load import open_bundle
+from service.models.registry import ModelRegistry
+from service.models.remote import Cache, RemoteStore, local_folder
+from service.models.serving import Serving
+from service.models.store.bucket import BucketStore
+from service.models.store.models import StoreModels
+from service.models.store.shadow import Shadows
+from service.models.store.source import LocalStore, Source
+from service.models.trust import trusted_keys
+from service.models.warm_up import warm_up
+from service.monitoring.drift import DriftMonitor
+from service.monitoring.logs import RequestLog
+from service.monitoring.metrics import Metrics, MetricsMiddleware
+from service.page import routes as page
+from service.queue.batcher import Batcher
+from service.queue.jobs import BatchRecord
+from service.routes import calibration, drift, health, live, models, score, store, v2, v2_repository
+from service.routes.examples import request_body
 from service.routes.small import SmallJsonMiddleware
-from service.serving import Serving
 from service.settings import Settings
 from service.state import State
-from service.store.bucket import BucketStore
-from service.store.models import StoreModels
-from service.store.shadow import Shadows
-from service.store.source import LocalStore, Source
-from service.streaming.streams import Streams
-from service.trust import trusted_keys
+from service.uploads.decode import NDJSON
+from service.uploads.decoding.pool import Decoders
+from service.uploads.streams import Streams
 from service.v2.examples import add_examples
-from service.warming import warm_up
 
 if TYPE_CHECKING:
-    from service.tracing import Tracing  # needs the extra `otel`
+    from service.monitoring.opentelemetry import Tracing  # needs the extra `otel`
 
 
 class Service(FastAPI):
@@ -152,7 +153,7 @@ def _load(settings: Settings, bundles: Sequence[Path | str], metrics: Metrics, b
 
 def _trace(app: Service, state: State, tracing: "Tracing") -> None:
     """Spans around everything, and of what the metrics time."""
-    from service.tracing import TracingMiddleware
+    from service.monitoring.opentelemetry import TracingMiddleware
 
     metrics, batcher = state.metrics, state.batcher
 

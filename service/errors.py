@@ -10,7 +10,7 @@ from starlette.responses import Response
 from elbound import errors as library
 from elbound.errors import ElboundError
 from service.access.routes import TABLE
-from service.store import errors as store
+from service.models.store import errors as store
 
 
 class Overloaded(ElboundError):

@@ -14,15 +14,15 @@ import uvicorn
 from elbound.errors import ConfigError
 from service.access.local import check_exposure
 from service.app import create_app
-from service.freed import map_large_blocks
-from service.logs import set_up_logs
-from service.protocol import SPARE_CONNECTIONS, Reception
+from service.http.protocol import SPARE_CONNECTIONS, Reception
+from service.http.tls import tls_context
+from service.memory.freed import map_large_blocks
+from service.monitoring.logs import set_up_logs
 from service.settings import Settings
 from service.state import State
-from service.tls import tls_context
 
 if TYPE_CHECKING:
-    from service.tracing import Tracing
+    from service.monitoring.opentelemetry import Tracing
 
 logger = logging.getLogger("elbound")
 
@@ -84,7 +84,7 @@ def _tracing() -> "Tracing | None":
     if not any(os.environ.get(name) for name in TRACE_ENDPOINTS):
         return None
     try:
-        from service.tracing import Tracing
+        from service.monitoring.opentelemetry import Tracing
     except ImportError:
         logger.warning('%s is set, but nothing is traced: pip install "elbound[otel]"', TRACE_ENDPOINTS[0])
         return None

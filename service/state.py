@@ -9,19 +9,19 @@ from starlette.requests import Request
 from elbound.calibration.calibration import Decisions, ScoredItems
 from elbound.data.items import TensorItems
 from elbound.scorer import Scorer
-from service.batcher import Batcher
-from service.budget import Budget
-from service.decoding.pool import Decoders
-from service.drift import DriftMonitor
-from service.live import Live, live_record
-from service.metrics import Metrics
-from service.registry import ModelRegistry
-from service.serving import Serving
+from service.memory.budget import Budget
+from service.models.registry import ModelRegistry
+from service.models.serving import Serving
+from service.models.store.models import StoreModels
+from service.models.store.shadow import Shadows
+from service.monitoring.drift import DriftMonitor
+from service.monitoring.live import Live, live_record
+from service.monitoring.metrics import Metrics
+from service.queue.batcher import Batcher
 from service.settings import Settings
-from service.store.models import StoreModels
-from service.store.shadow import Shadows
-from service.streaming.streams import Streams
 from service.threads import OwnThreads
+from service.uploads.decoding.pool import Decoders
+from service.uploads.streams import Streams
 
 
 @dataclass

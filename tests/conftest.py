@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from elbound.data.infer import infer_schema
-from elbound.data.schema import ImageSchema, TableSchema
 from elbound.data.table import TablePreprocessor
 from elbound.detector import Detector, DetectorSpec
 from elbound.fit.detector import DetectorConfig, fit_detector
-from elbound.models import ModelSpec
+from elbound.model.models import ModelSpec
+from elbound.schema import ImageSchema, TableSchema
 from elbound.scorer import Scorer
 
 torch.set_num_threads(1)
@@ -115,7 +115,7 @@ def table_bundle(table_scorer: Scorer, tmp_path_factory: pytest.TempPathFactory)
 def exported_bundle(table_scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The detector of `table_bundle` with its export."""
     pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
-    from elbound.export import with_export
+    from elbound.engines.onnx_export import with_export
 
     path = tmp_path_factory.mktemp("bundles") / "exported"
     with_export(table_scorer).save(path)

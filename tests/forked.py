@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-LOADED = ("elbound.cli", "training.pipeline", "training.report.build", "training.bulk.command", "service.server")
+LOADED = ("elbound.cli", "training.train.pipeline", "training.report.build", "training.score.command", "service.server")
 ENVIRON = {**os.environ, "OMP_NUM_THREADS": "1"}
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["pytest", *LOADED])

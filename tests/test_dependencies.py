@@ -21,8 +21,8 @@ LAYERS = (
 NOT_IN_THE_LIBRARY = {"fastapi", "starlette", "uvicorn", "prometheus_client", "ray", "orjson_http"}
 TRAIN_EXTRA = {"sklearn", "matplotlib", "httpx", "python_calamine"}
 MAY_NEED_THE_EXTRA = {
-    "elbound/data/workbooks.py", "elbound/estimator.py", "elbound/evaluation.py", "training/demo.py",
-    "training/demo_data.py", "training/report/pictures.py",
+    "elbound/files/workbooks.py", "elbound/estimator.py", "elbound/evaluation.py", "training/demo/demo.py",
+    "training/demo/data.py", "training/report/pictures.py",
 }  # fmt: skip
 
 
@@ -84,9 +84,9 @@ def test_only_these_files_need_the_train_extra() -> None:
 def test_only_one_file_knows_ray() -> None:
     for package in ("elbound", "training", "service"):
         for file in files(package):
-            if str(file.relative_to(ROOT)) != "training/bulk/cluster.py":
+            if str(file.relative_to(ROOT)) != "training/score/cluster.py":
                 assert "ray" not in {name.split(".")[0] for name in imports(file)}, file
-                assert "training.bulk.cluster" not in imports(file) or file.name == "command.py", file
+                assert "training.score.cluster" not in imports(file) or file.name == "command.py", file
 
 
 def test_no_file_is_longer_than_five_hundred_lines() -> None:

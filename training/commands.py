@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from training import shipping
+from training.bundles import shipping
 from training.options import Alpha, Bundle, Device, Guarantee, TrustedKeysFile
 
 EXIT_DO_NOT_SHIP = 3
@@ -99,8 +99,8 @@ def train(
 ) -> None:
     """Train on normal data, calibrate, write a bundle with a report, and say whether to ship it."""
     from training.config import TrainConfig
-    from training.pipeline import train as run
     from training.report.verdict import DoNotShip
+    from training.train.pipeline import train as run
 
     flags: dict[str, dict[str, object]] = {
         "data": {
@@ -153,9 +153,9 @@ def evaluate(
 
     The exit status is 3 where the verdict alarms on more normal items than the promise allows, or can never alarm.
     """
+    from elbound.bundle.signature import Trust
     from elbound.scorer import Scorer
-    from elbound.signature import Trust
-    from training.evaluate import PromiseBroken, show_evaluation
+    from training.bundles.evaluate import PromiseBroken, show_evaluation
 
     scorer = Scorer.from_bundle(bundle, device=device, trust=Trust.of(trusted_keys))
     try:
@@ -177,7 +177,7 @@ def calibrate(
     device: Device = "auto",
 ) -> None:
     """Write a new version of a bundle with fresh calibration; the model and the old version stay as they are."""
-    from training.calibrate import calibrate as run
+    from training.bundles.calibrate import calibrate as run
 
     run(bundle, normal, out, alpha=alpha, guarantee=guarantee, trust=trust, device=device)
 
@@ -217,8 +217,8 @@ def score(
     trusted_keys: TrustedKeysFile = None,
 ) -> None:
     """Score files of any size without a server; one row an item, errors included."""
-    from elbound.signature import Trust
-    from training.bulk.command import Output, choose_cluster, score_files
+    from elbound.bundle.signature import Trust
+    from training.score.command import Output, choose_cluster, score_files
 
     cluster = choose_cluster(engine, ray_address)
     output = Output.choose(out, kind=format, resume=resume, partition=partition)
@@ -245,7 +245,7 @@ def explain(
     trusted_keys: TrustedKeysFile = None,
 ) -> None:
     """Show why the anomalies of a file are odd: each column's share of the score, or where in the image."""
-    from elbound.signature import Trust
+    from elbound.bundle.signature import Trust
     from training.explain.choice import Which
     from training.explain.command import explain_file
 
@@ -261,8 +261,8 @@ def inspect(
     trusted_keys: TrustedKeysFile = None,
 ) -> None:
     """Check a bundle's hashes, golden rows and signature; show its schema, model and thresholds."""
+    from elbound.bundle.signature import Trust
     from elbound.scorer import Scorer
-    from elbound.signature import Trust
     from training.console import show_bundle
 
     scorer = Scorer.from_bundle(bundle, device="cpu", trust=Trust.of(trusted_keys))
@@ -275,7 +275,7 @@ def demo(
     port: Annotated[int, typer.Option(help="The server's port; 0 takes a free one.")] = 0,
 ) -> None:
     """The whole path on real data: train, serve, upload, judge."""
-    from training.demo import run_demo
+    from training.demo.demo import run_demo
 
     run_demo(out, keep=keep, port=port)
 

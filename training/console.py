@@ -18,8 +18,8 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from elbound.calibration.resolution import rounded_up
-from elbound.data.schema import ImageSchema, TableSchema
 from elbound.fit.loop import Progress as FitProgress
+from elbound.schema import ImageSchema, TableSchema
 from elbound.scorer import Scorer
 
 PLAIN_LINES = 20

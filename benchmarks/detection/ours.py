@@ -9,7 +9,7 @@ from benchmarks.detection.task import Task
 from elbound import VAEDetector
 from elbound.calibration.fusion import FusedSurprise
 from elbound.evaluation import auroc
-from elbound.explanation.heat import heat_maps
+from elbound.explain.heat import heat_maps
 from elbound.scorer import Scorer
 
 VERDICT = "verdict"

@@ -64,7 +64,8 @@ def bare_rows_per_second(bundle: Path, device: str, rows: int) -> float:
 
 def without_metrics() -> Any:
     """A context in which `create_app` builds the service without metrics: nothing is counted and nothing timed."""
-    from service import app, metrics
+    from service import app
+    from service.monitoring import metrics
 
     class NoStage:
         def __enter__(self) -> None: ...
@@ -147,7 +148,7 @@ def _naive(bundle: Path) -> Any:
     from fastapi import FastAPI
     from pydantic import BaseModel
 
-    from elbound.data.schema import TableSchema
+    from elbound.schema import TableSchema
     from elbound.scorer import Scorer
 
     scorer = Scorer.from_bundle(bundle, device="cpu")

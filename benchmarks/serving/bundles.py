@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from benchmarks.training import correlated
 from elbound.data.infer import infer_schema
-from elbound.export import with_export
+from elbound.engines.onnx_export import with_export
 from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.scorer import Scorer
 

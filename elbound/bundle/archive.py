@@ -13,9 +13,9 @@ from typing import BinaryIO, cast
 
 from elbound.bundle.files import MANIFEST, check_bundle
 from elbound.bundle.manifest import is_plain_path
+from elbound.bundle.regular_file import open_regular
+from elbound.bundle.signature import SIGNATURE
 from elbound.errors import BundleCorrupt, BundleError, BundleExists
-from elbound.regular import open_regular
-from elbound.signature import SIGNATURE
 
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 READABLE = (stat.S_IFREG | 0o644) << 16

@@ -18,10 +18,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from elbound.bundle.manifest import FORMAT_VERSION, FileRecord, Manifest, document_digest
+from elbound.bundle.regular_file import open_regular, read_regular
+from elbound.bundle.signature import SIGNATURE, Trust, signature_of
 from elbound.bundle.weights import check_weights, tensor_shapes
 from elbound.errors import BundleCorrupt, BundleError, BundleExists
-from elbound.regular import open_regular, read_regular
-from elbound.signature import SIGNATURE, Trust, signature_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -13,8 +13,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from elbound.data.schema import Schema
 from elbound.detector import DetectorSpec
+from elbound.schema import Schema
 
 FORMAT_VERSION = 1
 MAX_FILES, MAX_SCORE_GROUPS, MAX_ITEM_GROUPS = 1_000, 64, 10_000

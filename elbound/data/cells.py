@@ -23,9 +23,9 @@ from elbound.data.celltext import (
     numbers_or_none,
     seconds_or_none,
 )
-from elbound.data.numberformat import NUMBER_PATTERN, clear_gaps, parse_numbers
-from elbound.data.schema import Column, ColumnKind
 from elbound.errors import SchemaError
+from elbound.schema import Column, ColumnKind
+from elbound.schema.number_format import NUMBER_PATTERN, clear_gaps, parse_numbers
 
 Cells: TypeAlias = "pa.ChunkedArray | Sequence[object]"
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from elbound.data.celltext import is_nested, list_to_arrow, list_to_text
 from elbound.data.encodings import write_out
-from elbound.data.schema import doubled_names, list_names
 from elbound.errors import DataError, SchemaError
+from elbound.schema import doubled_names, list_names
 
 CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, NotImplementedError, OverflowError)
 

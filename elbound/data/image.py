@@ -20,9 +20,9 @@ from PIL import Image, ImageOps
 from elbound.data.items import TensorItems, keep_readable
 from elbound.data.magic import kind_of
 from elbound.data.memory import announce
-from elbound.data.patterns import match_names
-from elbound.data.schema import ImageSchema
 from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, SchemaError
+from elbound.schema import ImageSchema
+from elbound.schema.patterns import match_names
 
 FORMATS = {
     "PNG": (".png",),

@@ -11,9 +11,9 @@ from elbound.data.columns.facts import ColumnFacts
 from elbound.data.columns.rules import LEVEL_CAP, RULES, Rule
 from elbound.data.columns.warn import about, left_out, mixed_labels
 from elbound.data.columns.writing import Evidence, MixedUnits, MixedWays, Writing, find_writing, point_evidence, settle
-from elbound.data.numberformat import clear_gaps, parse_numbers
-from elbound.data.schema import Column, IgnoredColumn, TableSchema, doubled_names, list_names
 from elbound.errors import SchemaError
+from elbound.schema import Column, IgnoredColumn, TableSchema, doubled_names, list_names
+from elbound.schema.number_format import clear_gaps, parse_numbers
 
 MAX_LOST_SHARE = 1 / 3
 """Largest share of the columns that may be left out before the data are in doubt."""

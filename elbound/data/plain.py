@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from elbound.data.cells import AS_THEY_ARE
 from elbound.data.celltext import as_text
-from elbound.data.schema import Column, TableSchema
+from elbound.schema import Column, TableSchema
 
 
 class PlainRows:

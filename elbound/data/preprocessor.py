@@ -6,13 +6,13 @@ from typing import TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from elbound.data.formats import RawTable
 from elbound.data.frames import Frame, as_table, without_mask
 from elbound.data.image import DEFAULT_MAX_PIXELS, ImagePreprocessor
 from elbound.data.items import TensorItems
-from elbound.data.schema import ImageSchema, TableSchema
 from elbound.data.table import Rows, TablePreprocessor
 from elbound.errors import SchemaError
+from elbound.files.formats import RawTable
+from elbound.schema import ImageSchema, TableSchema
 
 Items: TypeAlias = "pa.Table | Frame | RawTable | np.ndarray | Rows"
 

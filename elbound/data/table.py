@@ -13,8 +13,8 @@ from elbound.data.groups import cell_groups
 from elbound.data.infer import frequent_levels
 from elbound.data.items import TensorItems, keep_error, keep_readable
 from elbound.data.plain import PlainRows
-from elbound.data.schema import Column, TableSchema
 from elbound.errors import ItemError, SchemaError
+from elbound.schema import Column, TableSchema
 
 Rows = Sequence[Mapping[str, object] | Sequence[object]]
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from elbound.calibration.fusion import Groups
-from elbound.data.schema import ImageSchema, TableSchema
 from elbound.detector import DetectorSpec
 from elbound.fit.image_defaults import image_defaults, settle_mode
 from elbound.fit.loop import FitSettings
 from elbound.fit.schedules import image_step_budget, step_budget
-from elbound.models import ModelSpec
+from elbound.model.models import ModelSpec
+from elbound.schema import ImageSchema, TableSchema
 from elbound.views.table import FEW_VALUES
 
 IMAGE_BATCH = 64

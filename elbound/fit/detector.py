@@ -25,7 +25,6 @@ from elbound.calibration.calibration import Calibration, CalibrationGroups, min_
 from elbound.calibration.conformal import check_alpha, check_guarantee
 from elbound.calibration.resolution import default_alpha
 from elbound.data.image import ImagePreprocessor
-from elbound.data.schema import ImageSchema, TableSchema
 from elbound.data.split import MIN_ITEMS, Split, everything, split_items
 from elbound.data.table import TablePreprocessor
 from elbound.detector import Detector, DetectorSpec
@@ -34,6 +33,7 @@ from elbound.errors import ConfigError, TooFewItems
 from elbound.fit.defaults import Plan, default_settings, fast_table_plan, image_plan, table_plan
 from elbound.fit.image_defaults import IMAGE_MODES
 from elbound.fit.loop import FitControls, FitSettings, fit_members
+from elbound.schema import ImageSchema, TableSchema
 from elbound.scorer import GOLDEN_ITEMS, Scorer
 
 MAX_SEED = 2**32

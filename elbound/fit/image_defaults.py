@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-from elbound.data.imagefiles import MAX_SIDE
-from elbound.data.schema import ImageSchema, TableSchema
 from elbound.detector import DetectorSpec
 from elbound.errors import MissingExtra
-from elbound.models import ModelSpec
-from elbound.networks.features import map_channels, map_shape, pretrained_weights
+from elbound.files.images import MAX_SIDE
+from elbound.model.models import ModelSpec
+from elbound.model.networks.features import map_channels, map_shape, pretrained_weights
+from elbound.schema import ImageSchema, TableSchema
 
 IMAGE_MODES = ("pixels", "features")
 FEATURE_SIDE, FEATURE_INPUT_SIDE = 64, 160

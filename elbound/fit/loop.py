@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elbound.bounds import bound_terms, elbo
 from elbound.detector import Detector, Member
 from elbound.errors import FitError
 from elbound.fit.checkpoint import load_checkpoint, restore, save_checkpoint
 from elbound.fit.schedules import kl_weight, learning_rate
-from elbound.models import Model
+from elbound.model.bounds import bound_terms, elbo
+from elbound.model.models import Model
 
 MAX_SKIPS_IN_A_ROW = 20
 MAX_VALIDATION_ITEMS = 1000

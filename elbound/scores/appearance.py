@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from elbound.data.schema import ImageSchema, TableSchema
 from elbound.errors import ConfigError
-from elbound.models.base import Model, ModelSpec
+from elbound.model.models.base import Model, ModelSpec
+from elbound.schema import ImageSchema, TableSchema
 from elbound.scores.base import Nearest, Observed, Reasons, Score
 from elbound.scores.neighbours import Bank, nearest_distances
 from elbound.views import PixelView

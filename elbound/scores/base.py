@@ -7,9 +7,9 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from elbound.bounds import BoundTerms, Posterior, terms_at
-from elbound.data.schema import ImageSchema, TableSchema
-from elbound.models.base import Model, ModelSpec
+from elbound.model.bounds import BoundTerms, Posterior, terms_at
+from elbound.model.models.base import Model, ModelSpec
+from elbound.schema import ImageSchema, TableSchema
 from elbound.scores.codelength import code_length
 from elbound.views import View
 

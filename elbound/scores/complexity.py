@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from elbound.bounds import iwae
-from elbound.models.base import Model
+from elbound.model.bounds import iwae
+from elbound.model.models.base import Model
 from elbound.scores.base import Observed, Score
 
 

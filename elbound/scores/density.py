@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from elbound.bounds import iwae
-from elbound.models.base import Model
+from elbound.model.bounds import iwae
+from elbound.model.models.base import Model
 from elbound.scores.base import Observed, Reasons, Score, over_nets
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from elbound.data.schema import ImageSchema, TableSchema
-from elbound.models.base import Model, ModelSpec
+from elbound.model.models.base import Model, ModelSpec
+from elbound.schema import ImageSchema, TableSchema
 from elbound.scores.base import Nearest, Observed, Score
 from elbound.scores.neighbours import Bank, nearest_distances
 from elbound.views import View

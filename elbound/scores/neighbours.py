@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from elbound.data.schema import ImageSchema, TableSchema
-from elbound.exporting import blocks
-from elbound.models.base import Model, ModelSpec
+from elbound.model.models.base import Model, ModelSpec
+from elbound.schema import ImageSchema, TableSchema
 from elbound.scores.base import Nearest, Observed, Reasons, Score
+from elbound.torch_graph import blocks
 
 BLOCK_ITEMS = 256
 GROUP = 16

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from elbound.data.schema import ImageSchema, TableSchema
 from elbound.errors import ConfigError
-from elbound.models.base import Model, ModelSpec
-from elbound.networks.features import DEEP_CHANNELS, deep_features, local_features, map_channels, map_shape
+from elbound.model.models.base import Model, ModelSpec
+from elbound.model.networks.features import DEEP_CHANNELS, deep_features, local_features, map_channels, map_shape
+from elbound.schema import ImageSchema, TableSchema
 from elbound.scores.base import Observed, Reasons, Score
 from elbound.scores.latent import whitening_of
 from elbound.scores.neighbours import nearest_distances

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from elbound.models.base import Model
+from elbound.model.models.base import Model
 from elbound.scores.base import Observed, Reasons, Score, over_nets
 
 

@@ -6,7 +6,7 @@ weights.
 
 from collections.abc import Callable, Mapping
 
-from elbound.data.schema import ColumnKind, ImageSchema, TableSchema
+from elbound.schema import ColumnKind, ImageSchema, TableSchema
 from elbound.views.base import View
 from elbound.views.image import FeatureView, PixelView, UnitView
 from elbound.views.table import NormalView, StandardView

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from elbound.data.schema import ImageSchema
-from elbound.networks.frozen import FrozenFeatures
+from elbound.model.networks.frozen import FrozenFeatures
+from elbound.schema import ImageSchema
 from elbound.views.base import View
 
 

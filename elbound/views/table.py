@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from elbound.data.schema import TableSchema
-from elbound.exporting import gaps_as_zero, places
+from elbound.schema import TableSchema
+from elbound.torch_graph import gaps_as_zero, places
 from elbound.views.base import View
 
 MAX_DEVIATION = 1e5

@@ -6,12 +6,12 @@ from fastapi import APIRouter, Request, Response
 
 from elbound.bundle import read_checked
 from elbound.errors import BundleCorrupt
+from service.answers.scales import scales_document
+from service.answers.schemas import ErrorAnswer
+from service.answers.view_schemas import CalibrationAnswer
 from service.errors import ReportMissing
-from service.registry import ServedModel
-from service.scales import scales_document
-from service.schemas import ErrorAnswer
+from service.models.registry import ServedModel
 from service.state import state_of
-from service.view_schemas import CalibrationAnswer
 
 REPORT = "report/index.html"
 POLICY = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'"

@@ -5,8 +5,8 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from elbound.calibration.drift import LOG_THRESHOLD
-from service.drift import ModelDrift
-from service.schemas import DriftAnswer, ErrorAnswer
+from service.answers.schemas import DriftAnswer, ErrorAnswer
+from service.monitoring.drift import ModelDrift
 from service.state import state_of
 
 ANSWERED_BINS = 20

@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from service.metrics import CONTENT_TYPE
-from service.schemas import HealthAnswer
+from service.answers.schemas import HealthAnswer
+from service.monitoring.metrics import CONTENT_TYPE
 from service.state import state_of
 
 router = APIRouter()

@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Request, Response
 
 from service.access.document import refusal
-from service.live import LiveAnswer
+from service.answers.view_schemas import LiveRecord
+from service.monitoring.live import LiveAnswer
 from service.state import state_of
-from service.view_schemas import LiveRecord
 
 router = APIRouter()
 

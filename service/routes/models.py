@@ -6,11 +6,11 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from elbound.scorer import Scorer
-from service.answer import fixed_header
-from service.schemas import ErrorAnswer, Limits, ModelAnswer, ModelsAnswer
-from service.scoring import Terms
+from service.answers.documents import fixed_header
+from service.answers.schemas import ErrorAnswer, Limits, ModelAnswer, ModelsAnswer
+from service.models.store.records import StoreModel
+from service.scoring.score import Terms
 from service.state import state_of
-from service.store.records import StoreModel
 
 HEADER_FIELDS = ("guarantee", "smallest_alpha", "warning", "realised_rate", "verdict", "scores")
 

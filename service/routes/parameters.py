@@ -11,8 +11,8 @@ from typing import TypeVar
 from starlette.datastructures import QueryParams
 
 from elbound.errors import ConfigError
-from service.answer import Layout
-from service.explaining import Wanted
+from service.answers.documents import Layout
+from service.scoring.explain import Wanted
 
 T = TypeVar("T", bound=str)
 DEADLINE_HEADER = "x-request-deadline-ms"

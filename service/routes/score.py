@@ -12,18 +12,18 @@ from starlette.types import Receive
 from elbound.data.items import TensorItems
 from elbound.scorer import Scorer
 from service.access.caller import Caller, caller_of, turn_key, unless_left, until_left
-from service.answer import Layout, answer_document
-from service.budget import HeldResponse, Holding
-from service.decode import IMAGES, JSON, Remaining, Upload, decode_upload, media_type_of
-from service.explaining import Explaining, Wanted, check_count
-from service.limits import content_encoding, expand, read_body
+from service.answers.documents import Layout, answer_document
+from service.answers.schemas import ErrorAnswer, ScoreAnswer
+from service.http.accept import STREAMED, answer_form, pointing_to_streams
+from service.http.body import content_encoding, expand, read_body
+from service.memory.budget import HeldResponse, Holding
+from service.routes.order import Order, check_streams
 from service.routes.parameters import DEADLINE_HEADER, HEADERS, PARAMETERS, Query, due_time, parse_query
-from service.schemas import ErrorAnswer, ScoreAnswer
-from service.scoring import Answer, Terms, check_groups, score_items
+from service.routes.stream import StreamedScore
+from service.scoring.explain import Explaining, Wanted, check_count
+from service.scoring.score import Answer, Terms, check_groups, score_items
 from service.state import State, state_of
-from service.streaming.accept import STREAMED, answer_form, pointing_to_streams
-from service.streaming.answer import StreamedScore
-from service.streaming.order import Order, check_streams
+from service.uploads.decode import IMAGES, JSON, Remaining, Upload, decode_upload, media_type_of
 
 INLINE_BYTES = 16_384
 """JSON up to this size is parsed on the event loop: a thread costs more than the parsing."""

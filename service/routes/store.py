@@ -7,13 +7,13 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from elbound.errors import ConfigError
-from service.limits import read_body
-from service.schemas import ErrorAnswer
+from service.answers.schemas import ErrorAnswer
+from service.answers.store_schemas import ActiveAnswer, ShadowAnswer
+from service.http.body import read_body
+from service.models.store.errors import NoShadow, NotInStore
+from service.models.store.models import StoreModels
+from service.models.store.records import StoreModel
 from service.state import state_of
-from service.store.errors import NoShadow, NotInStore
-from service.store.models import StoreModels
-from service.store.records import StoreModel
-from service.store.schemas import ActiveAnswer, ShadowAnswer
 
 MAX_BODY_BYTES = 4_096
 RESPONSES: dict[int | str, dict[str, object]] = {

@@ -3,10 +3,10 @@
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from elbound.data.formats import load_json
 from elbound.errors import ConfigError, DecodeError
+from elbound.files.formats import load_json
 from service.errors import V2, StoreMissing
-from service.limits import content_encoding, expand, read_body
+from service.http.body import content_encoding, expand, read_body
 from service.state import state_of
 from service.v2.schemas import INDEX_BODY, REPOSITORY_BODY, V2Error, V2IndexEntry
 

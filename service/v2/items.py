@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from elbound.data.celltext import list_to_arrow
-from elbound.data.formats import RawTable, TableLimits
 from elbound.data.items import TensorItems
-from elbound.data.longcells import set_long_cells_aside
 from elbound.data.preprocessor import Preprocessor
-from elbound.data.schema import ColumnKind, ImageSchema, TableSchema
 from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError
+from elbound.files.formats import RawTable, TableLimits
+from elbound.files.long_cells import set_long_cells_aside
+from elbound.schema import ColumnKind, ImageSchema, TableSchema
 from service.settings import Settings
 from service.v2.tensors import BYTES, Tensor
 

@@ -9,7 +9,7 @@ import orjson
 
 from elbound.errors import DecodeError
 from elbound.scorer import Scorer
-from service.scoring import Answer
+from service.scoring.score import Answer
 from service.v2.items import TensorFacts
 from service.v2.requests import InferRequest, WantedOutput
 from service.v2.tensors import NUMBERS

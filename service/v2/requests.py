@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from elbound.data.formats import TableLimits, load_json
-from elbound.data.schema import doubled_names, list_names
 from elbound.errors import DecodeError
+from elbound.files.formats import TableLimits, load_json
+from elbound.schema import doubled_names, list_names
 from service.v2.tensors import DATATYPES, MAX_RANK, MAX_SHOWN, Announced, Tensor, label_of
 
 HEADER_LENGTH = "inference-header-content-length"

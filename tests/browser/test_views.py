@@ -12,7 +12,7 @@ import pytest
 from tests.browser.hands import csv_rows, parts, paste, ready, scored
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
-STATIC = Path(__file__).parents[2] / "service" / "static"
+STATIC = Path(__file__).parents[2] / "service" / "page" / "static"
 
 
 def test_the_page_is_ready_within_a_second(page, tables, picture) -> None:

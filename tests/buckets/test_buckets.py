@@ -19,8 +19,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from elbound.bundle import sign_bundle
+from elbound.bundle.signature import read_signing_key, write_signing_key
 from elbound.scorer import Scorer
-from elbound.signature import read_signing_key, write_signing_key
 from tests.service.conftest import Server
 from tests.service.stores import as_version, version_at
 

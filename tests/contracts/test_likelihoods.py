@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from elbound.data.schema import Column, TableSchema
-from elbound.likelihoods import IMAGE_LIKELIHOODS, NUMERIC_LIKELIHOODS
-from elbound.likelihoods.base import Likelihood
-from elbound.likelihoods.columns import ColumnsLikelihood
-from elbound.likelihoods.discrete import Bernoulli, Categorical
-from elbound.likelihoods.gaussian import PixelGaussian, PredictedGaussian, SharedGaussian, normal_log_prob
-from elbound.likelihoods.laplace import PredictedLaplace, SharedLaplace, laplace_log_prob
-from elbound.likelihoods.pixels import DiscretisedLogistic, PixelBernoulli
-from elbound.likelihoods.scale import ImageLikelihood
-from elbound.likelihoods.student_t import PredictedStudentT, SharedStudentT, student_t_log_prob
+from elbound.model.likelihoods import IMAGE_LIKELIHOODS, NUMERIC_LIKELIHOODS
+from elbound.model.likelihoods.base import Likelihood
+from elbound.model.likelihoods.columns import ColumnsLikelihood
+from elbound.model.likelihoods.discrete import Bernoulli, Categorical
+from elbound.model.likelihoods.gaussian import PixelGaussian, PredictedGaussian, SharedGaussian, normal_log_prob
+from elbound.model.likelihoods.laplace import PredictedLaplace, SharedLaplace, laplace_log_prob
+from elbound.model.likelihoods.pixels import DiscretisedLogistic, PixelBernoulli
+from elbound.model.likelihoods.scale import ImageLikelihood
+from elbound.model.likelihoods.student_t import PredictedStudentT, SharedStudentT, student_t_log_prob
+from elbound.schema import Column, TableSchema
 
 SCHEMA = TableSchema(
     columns=(
@@ -55,7 +55,7 @@ def subclasses(kind: type[Likelihood]) -> Iterator[type[Likelihood]]:
 
 def test_every_likelihood_of_the_library_has_a_case() -> None:
     leaves = {kind for kind in subclasses(Likelihood) if not kind.__subclasses__()}
-    assert {kind for kind in leaves if kind.__module__.startswith("elbound.likelihoods.")} == set(CASES)
+    assert {kind for kind in leaves if kind.__module__.startswith("elbound.model.likelihoods.")} == set(CASES)
     assert {*NUMERIC_LIKELIHOODS.values(), *IMAGE_LIKELIHOODS.values()} <= set(CASES)
 
 

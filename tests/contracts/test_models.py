@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from elbound.bounds import BoundTerms, bound_terms, categorical_kl, elbo, fixed_noise, iwae
-from elbound.data.schema import Column, ImageSchema, TableSchema
 from elbound.errors import ConfigError
-from elbound.likelihoods import IMAGE_LIKELIHOODS, NUMERIC_LIKELIHOODS
-from elbound.models import MODELS, Model, ModelSpec
-from elbound.models.autoencoder import DenoisingAutoencoder
-from elbound.models.pca import ProbabilisticPCA
-from elbound.priors import PRIORS
+from elbound.model.bounds import BoundTerms, bound_terms, categorical_kl, elbo, fixed_noise, iwae
+from elbound.model.likelihoods import IMAGE_LIKELIHOODS, NUMERIC_LIKELIHOODS
+from elbound.model.models import MODELS, Model, ModelSpec
+from elbound.model.models.autoencoder import DenoisingAutoencoder
+from elbound.model.models.pca import ProbabilisticPCA
+from elbound.model.priors import PRIORS
+from elbound.schema import Column, ImageSchema, TableSchema
 
 ROWS = TableSchema(
     columns=(
@@ -207,7 +207,7 @@ def test_a_large_image_has_the_components_of_the_exact_decomposition(monkeypatch
     x = case.events(200)
     exact, projected = case.model(), case.model()
     exact.fit_closed_form(x)
-    monkeypatch.setattr("elbound.models.pca.MAX_EXACT", 8)
+    monkeypatch.setattr("elbound.model.models.pca.MAX_EXACT", 8)
     projected.fit_closed_form(x)
     with torch.no_grad():
         torch.testing.assert_close(elbo(case.terms(projected, x)), elbo(case.terms(exact, x)), rtol=1e-3, atol=1e-3)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from elbound.errors import MissingExtra
-from elbound.priors import PRIORS, Prior
-from elbound.priors.aggregate import AggregatePosterior
-from elbound.priors.mixture import Mixture, mixture_log_prob
+from elbound.model.priors import PRIORS, Prior
+from elbound.model.priors.aggregate import AggregatePosterior
+from elbound.model.priors.mixture import Mixture, mixture_log_prob
 
 
 def encode(inputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import yaml
 
 from service.app import create_app
 from service.errors import STATUS
-from service.metrics import ALERTED
+from service.monitoring.metrics import ALERTED
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from elbound import VAEDetector
-from elbound.data.schema import ImageSchema
 from elbound.errors import ConfigError, TooFewItems
 from elbound.fit.detector import DetectorConfig, fit_detector
+from elbound.schema import ImageSchema
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*too few to hold any out:UserWarning", "ignore:.*decide no finer one:UserWarning"

@@ -7,13 +7,13 @@ import torch
 from scipy import integrate, stats
 from torch import Tensor, nn
 
-from elbound.bounds import Posterior, bound_terms, elbo, fixed_noise, iwae
-from elbound.data.schema import Column, TableSchema
-from elbound.likelihoods.base import Likelihood
-from elbound.likelihoods.gaussian import normal_log_prob
-from elbound.models import ModelSpec
-from elbound.models.vae import build_vae
-from elbound.priors import StandardNormal
+from elbound.model.bounds import Posterior, bound_terms, elbo, fixed_noise, iwae
+from elbound.model.likelihoods.base import Likelihood
+from elbound.model.likelihoods.gaussian import normal_log_prob
+from elbound.model.models import ModelSpec
+from elbound.model.models.vae import build_vae
+from elbound.model.priors import StandardNormal
+from elbound.schema import Column, TableSchema
 
 SIGMA = 0.5
 

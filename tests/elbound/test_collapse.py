@@ -4,8 +4,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from elbound.collapse import active_units, code_worth, kl_by_dimension, posterior_of
 from elbound.detector import Member
+from elbound.diagnostics.collapse import active_units, code_worth, kl_by_dimension, posterior_of
 from elbound.scorer import Scorer
 
 

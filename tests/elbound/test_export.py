@@ -14,14 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elbound.agreement import AGREEMENT, hard_rows
 from elbound.bundle import load_bundle
 from elbound.bundle.manifest import document_digest
-from elbound.data.schema import ImageSchema, TableSchema
-from elbound.engine import disagreement, load_graph
+from elbound.diagnostics.recalibration import recalibrated
+from elbound.engines.agreement import AGREEMENT, hard_rows
+from elbound.engines.engine import disagreement, load_graph
+from elbound.engines.onnx_export import check_export, export_detector
 from elbound.errors import BundleCorrupt, ConfigError, MissingExtra
-from elbound.export import check_export, export_detector
-from elbound.recalibration import recalibrated
+from elbound.schema import ImageSchema, TableSchema
 from elbound.scorer import Scorer
 from tests.conftest import mixed_table, odd_detector
 
@@ -130,7 +130,7 @@ def test_fresh_calibration_keeps_the_export(exported: Scorer, tmp_path: Path) ->
 def test_what_cannot_be_exported_is_refused(table_scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="an image detector cannot be exported: its code lengths"):
         check_export(ImageSchema(height=12, width=12, channels=1))
-    monkeypatch.setattr("elbound.export.PACKAGES", ("onnx", "no_such_package"))
+    monkeypatch.setattr("elbound.engines.onnx_export.PACKAGES", ("onnx", "no_such_package"))
     with pytest.raises(MissingExtra, match=r"needs no_such_package: pip install 'elbound\[export\]'"):
         check_export(table_scorer.schema)
 

@@ -12,17 +12,17 @@ from PIL import Image
 from torch import Tensor
 
 from elbound.data.preprocessor import Preprocessor
-from elbound.data.schema import ImageSchema
 from elbound.detector import Detector, DetectorSpec
 from elbound.errors import ConfigError, MissingExtra
-from elbound.explanation import explain_fired, explain_images, image_documents
-from elbound.explanation.pictures import overlay
+from elbound.explain import explain_fired, explain_images, image_documents
+from elbound.explain.pictures import overlay
 from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.fit.image_defaults import feature_model, image_defaults, image_mode, largest_side, settle_mode
-from elbound.models.patch import build_patch_vae
-from elbound.networks import features
-from elbound.networks.features import FeatureNet, deep_features, input_shape, local_features, map_shape
-from elbound.networks.frozen import FrozenFeatures
+from elbound.model.models.patch import build_patch_vae
+from elbound.model.networks import features
+from elbound.model.networks.features import FeatureNet, deep_features, input_shape, local_features, map_shape
+from elbound.model.networks.frozen import FrozenFeatures
+from elbound.schema import ImageSchema
 from elbound.scorer import Scorer
 
 SCHEMA = ImageSchema(height=32, width=32, channels=3)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elbound.graphs import SIZES, CudaGraphs, graph_sizes, size_for
+from elbound.engines.cuda_graphs import SIZES, CudaGraphs, graph_sizes, size_for
 from elbound.scorer import Scorer
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")

@@ -20,14 +20,14 @@ from elbound.bundle import check_bundle, load_bundle
 from elbound.bundle import files as bundle_files
 from elbound.bundle.archive import pack_bundle
 from elbound.bundle.manifest import document_digest
+from elbound.bundle.regular_file import NotRegular, open_regular, read_regular
 from elbound.bundle.weights import Planned
-from elbound.data.schema import ImageSchema, TableSchema
 from elbound.detector import Detector, DetectorSpec, item_values
 from elbound.errors import BundleCorrupt, BundleError, ConfigError
 from elbound.fit.image_defaults import feature_model, pixel_model
-from elbound.models import ModelSpec
-from elbound.priors.flow import Flow
-from elbound.regular import NotRegular, open_regular, read_regular
+from elbound.model.models import ModelSpec
+from elbound.model.priors.flow import Flow
+from elbound.schema import ImageSchema, TableSchema
 from elbound.scorer import Scorer
 from tests.conftest import odd_detector
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from elbound import onnxtrial
-from elbound.engine import load_graph
+from elbound.engines import onnx_trial as onnxtrial
+from elbound.engines.engine import load_graph
+from elbound.engines.onnx_export import export_detector
+from elbound.engines.onnx_graph import ALLOWED, check_graph, open_session
+from elbound.engines.onnx_trial import try_graph
 from elbound.errors import BundleError
-from elbound.export import export_detector
-from elbound.onnxgraph import ALLOWED, check_graph, open_session
-from elbound.onnxtrial import try_graph
 from elbound.scorer import Scorer
 from tests.conftest import odd_detector
 from tests.elbound.test_hostile_bundles import vouch

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from elbound.data.schema import ImageSchema
 from elbound.detector import Detector, DetectorSpec
 from elbound.fit.image_defaults import pixel_model
+from elbound.schema import ImageSchema
 from elbound.scores.appearance import structural_similarity
 from elbound.scores.codelength import code_length
 from elbound.scores.latent import whitening_of

@@ -11,8 +11,8 @@ from PIL import Image
 from elbound.calibration.calibration import POOLED, Calibration, CalibrationGroups, min_group_items
 from elbound.data.image import ImagePreprocessor
 from elbound.data.infer import infer_schema
-from elbound.data.schema import ImageSchema
 from elbound.fit.detector import DetectorConfig, fit_detector
+from elbound.schema import ImageSchema
 from elbound.scorer import Scorer
 from tests.conftest import mixed_table, squares
 

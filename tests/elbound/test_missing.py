@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from elbound.data.infer import infer_schema
-from elbound.data.schema import Column, TableSchema
 from elbound.data.table import TablePreprocessor
 from elbound.fit.detector import DetectorConfig, fit_detector
-from elbound.likelihoods.columns import ColumnsLikelihood
+from elbound.model.likelihoods.columns import ColumnsLikelihood
+from elbound.schema import Column, TableSchema
 from elbound.scorer import Scorer
 from elbound.views.table import NormalView, StandardView, column_scales
 

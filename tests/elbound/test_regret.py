@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from elbound.bounds import Posterior, elbo, terms_at
-from elbound.data.schema import Column, TableSchema
 from elbound.detector import Detector, DetectorSpec
-from elbound.models import ModelSpec
-from elbound.regret import likelihood_regret
+from elbound.diagnostics.regret import likelihood_regret
+from elbound.model.bounds import Posterior, elbo, terms_at
+from elbound.model.models import ModelSpec
+from elbound.schema import Column, TableSchema
 from elbound.scorer import Scorer
 
 CPU = torch.device("cpu")

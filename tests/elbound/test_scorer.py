@@ -13,9 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elbound.data.formats import parse_arrow, parse_csv, parse_ndjson, parse_parquet
-from elbound.data.npy import parse_npy
 from elbound.errors import SchemaError
+from elbound.files.formats import parse_arrow, parse_csv, parse_ndjson, parse_parquet
+from elbound.files.npy import parse_npy
 from elbound.scorer import Scorer
 
 TOLERANCE = 1e-5

@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from elbound.diagnostics.recalibration import recalibrated
+from elbound.diagnostics.seen import matching_items
 from elbound.errors import DataError
-from elbound.recalibration import recalibrated
 from elbound.scorer import Scorer
-from elbound.seen import matching_items
 from tests.conftest import fit_table, mixed_table
 
 ITEMS = 400

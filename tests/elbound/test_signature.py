@@ -26,10 +26,18 @@ from typer.testing import CliRunner, Result
 
 from elbound.bundle import check_bundle, load_bundle, sign_bundle
 from elbound.bundle.manifest import document_digest
+from elbound.bundle.signature import (
+    SIGNATURE,
+    Trust,
+    TrustedKeys,
+    key_id,
+    read_signing_key,
+    signature_of,
+    write_signing_key,
+)
 from elbound.cli import build_app
 from elbound.errors import BundleCorrupt, BundleUntrusted, ConfigError
 from elbound.scorer import Scorer
-from elbound.signature import SIGNATURE, Trust, TrustedKeys, key_id, read_signing_key, signature_of, write_signing_key
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))

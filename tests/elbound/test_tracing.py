@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elbound.agreement import AGREEMENT, hard_rows, worst_difference
-from elbound.engine import choose_engine, with_small_batches
+from elbound.engines.agreement import AGREEMENT, hard_rows, worst_difference
+from elbound.engines.engine import choose_engine, with_small_batches
+from elbound.engines.traced import SMALL_ROWS, graph_of, traced
 from elbound.scorer import Scorer
-from elbound.tracing import SMALL_ROWS, graph_of, traced
 from tests.conftest import odd_detector
 
 CPU = torch.device("cpu")
@@ -75,13 +75,15 @@ def test_what_cannot_be_traced_is_scored_as_before(image_scorer: Scorer, monkeyp
     assert image_scorer.engine[:2] == ("torch", "the bundle has no export")
     scorer = _KEPT["eager"]
     for broken in (lambda *_: 1 / 0, lambda *_: lambda _: None):
-        monkeypatch.setattr("elbound.tracing.graph_of", broken)
+        monkeypatch.setattr("elbound.engines.traced.graph_of", broken)
         assert traced(scorer.detector, scorer.schema, scorer.golden) is None
 
 
 def test_a_trace_that_scores_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = _KEPT["eager"]
-    monkeypatch.setattr("elbound.tracing.graph_of", lambda scores, x: lambda rows: graph_of(scores, x)(rows) * 1.001)
+    monkeypatch.setattr(
+        "elbound.engines.traced.graph_of", lambda scores, x: lambda rows: graph_of(scores, x)(rows) * 1.001
+    )
     engine = choose_engine(scorer.detector, scorer.golden, CPU, None)
     assert with_small_batches(engine, scorer.detector, scorer.schema, scorer.golden) is engine
 

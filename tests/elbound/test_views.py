@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from elbound.data.schema import Column, TableSchema
 from elbound.fit.defaults import bank_size, typed_values
+from elbound.schema import Column, TableSchema
 from elbound.views import build_view, modelled_schema
 from elbound.views.table import KNOTS, MAX_COORDINATE, MAX_DEVIATION, StandardView
 

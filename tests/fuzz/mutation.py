@@ -20,13 +20,13 @@ import pyarrow.ipc
 import pyarrow.parquet
 from PIL import Image
 
-from elbound.data.formats import parse_arrow, parse_csv, parse_parquet
 from elbound.data.image import decode_image
-from elbound.data.parquetfile import ParquetFile, parquet_pieces
-from elbound.data.pieces import TablePiece
-from elbound.data.schema import ImageSchema
-from elbound.data.streams import arrow_pieces
 from elbound.errors import ElboundError
+from elbound.files.formats import parse_arrow, parse_csv, parse_parquet
+from elbound.files.parquet import ParquetFile, parquet_pieces
+from elbound.files.pieces import TablePiece
+from elbound.files.streams import arrow_pieces
+from elbound.schema import ImageSchema
 from tests.fuzz.mutated import mutated
 from tests.fuzz.targets import LIMITS, TABLE, TRAIN, npy
 

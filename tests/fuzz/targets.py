@@ -15,22 +15,22 @@ from starlette.datastructures import Headers
 
 from elbound.bundle.archive import unpack_bundle
 from elbound.bundle.files import MANIFEST, read_manifest
-from elbound.data.csvstream import csv_pieces
-from elbound.data.formats import RawTable, TableLimits, load_json, parse_csv, parse_ndjson
 from elbound.data.infer import infer_schema
-from elbound.data.jsonbounds import json_depth
-from elbound.data.longcells import set_long_cells_aside
-from elbound.data.matrix import json_matrix
-from elbound.data.npy import fortran_blocks, npy_blocks, parse_npy, read_header
-from elbound.data.streams import ndjson_pieces
 from elbound.data.table import Rows, TablePreprocessor
 from elbound.errors import ElboundError
+from elbound.files.csv_stream import csv_pieces
+from elbound.files.formats import RawTable, TableLimits, load_json, parse_csv, parse_ndjson
+from elbound.files.json_bounds import json_depth
+from elbound.files.json_matrix import json_matrix
+from elbound.files.long_cells import set_long_cells_aside
+from elbound.files.npy import fortran_blocks, npy_blocks, parse_npy, read_header
+from elbound.files.streams import ndjson_pieces
 from service.access.local import is_loopback_name
-from service.decode import media_type_of, split_request
-from service.limits import expand
+from service.http.accept import answer_form
+from service.http.body import expand
 from service.routes.score import due_time, parse_query
 from service.settings import Settings
-from service.streaming.accept import answer_form
+from service.uploads.decode import media_type_of, split_request
 from service.v2.requests import read_request
 
 LIMITS = TableLimits(64, 10_000, 1 << 20, 1_000, 32)

@@ -15,7 +15,7 @@ import pyarrow.csv
 import pytest
 
 from elbound.bundle import sign_bundle
-from elbound.signature import read_signing_key, write_signing_key
+from elbound.bundle.signature import read_signing_key, write_signing_key
 from supply.pins import locked
 from tests.image.conftest import OCI, ROOT
 from tests.image.engine import INSECURE

@@ -73,7 +73,7 @@ def test_a_limit_below_what_it_needs_ends_it_at_once(image, bundle):
 
 
 def test_the_page_answers_with_all_that_it_loads(server):
-    static = ROOT / "service" / "static"
+    static = ROOT / "service" / "page" / "static"
     if not static.is_dir():
         pytest.skip("this checkout has no page")
     page = httpx.get(f"{server.url}/")

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from elbound import errors as library
 from elbound.calibration.calibration import POOLED, ScoredItems
 from service import errors as service_errors
-from service.batcher import Batcher
 from service.errors import DeadlineExceeded, Overloaded
-from service.jobs import BatchRecord
+from service.queue.batcher import Batcher
+from service.queue.jobs import BatchRecord
 
 FAR = 1e9
 

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from elbound.data.items import TensorItems
 from elbound.data.memory import announce, asking
 from elbound.data.preprocessor import Preprocessor
-from elbound.data.schema import Column, ImageSchema, TableSchema
 from elbound.errors import DecodeError, ElboundError, LimitExceeded
-from service.budget import FREE_BYTES, Budget, Holding
-from service.decoding.pool import Decoders
-from service.decoding.turns import Turns
+from elbound.schema import Column, ImageSchema, TableSchema
 from service.errors import DeadlineExceeded, MemoryFull
+from service.memory.budget import FREE_BYTES, Budget, Holding
 from service.settings import Settings
+from service.uploads.decoding.pool import Decoders
+from service.uploads.decoding.turns import Turns
 from tests.abuse import bombs
 
 TABLE = Preprocessor("rows", TableSchema(columns=tuple(Column(name=name, kind="numeric") for name in "abc")))

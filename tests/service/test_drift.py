@@ -14,8 +14,8 @@ from safetensors import safe_open
 from elbound import VAEDetector
 from elbound.calibration.drift import EPOCH, LOG_THRESHOLD, DriftMartingale
 from elbound.scorer import Scorer
-from service import drift as drift_module
-from service.drift import DriftMonitor, ModelDrift
+from service.monitoring import drift as drift_module
+from service.monitoring.drift import DriftMonitor, ModelDrift
 from tests.forked import run
 
 JSON = "application/json"

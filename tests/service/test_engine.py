@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from elbound.calibration.calibration import ScoredItems
 from elbound.scorer import Scorer
-from service import answer as answers
-from service import together
+from service.answers import documents as answers
+from service.answers import together
 from service.app import create_app
-from service.batcher import Batcher
-from service.costs import Costs
 from service.errors import CallerLeft, DeadlineExceeded, DeviceFault
-from service.jobs import Job
+from service.queue.batcher import Batcher
+from service.queue.costs import Costs
+from service.queue.jobs import Job
 from service.routes import score as ordinary
 from service.settings import Settings
 from tests.service.test_batcher import FAR, FakeModel, rows

@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from elbound.data.schema import ImageSchema
 from elbound.fit.detector import DetectorConfig, fit_detector
+from elbound.schema import ImageSchema
 from elbound.scorer import Scorer
-from service.schemas import ScoreAnswer
+from service.answers.schemas import ScoreAnswer
 from tests.conftest import mixed_table
 
 ROWS, PICTURES = {"model": "rows"}, {"model": "pictures"}

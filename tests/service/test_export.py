@@ -7,7 +7,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from elbound.engine import AGREEMENT
+from elbound.engines.engine import AGREEMENT
 from elbound.scorer import Scorer
 from tests.service.conftest import Server
 

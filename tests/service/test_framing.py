@@ -22,7 +22,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from service.protocol import Reception
+from service.http.protocol import Reception
 from service.settings import Settings
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -5,7 +5,7 @@ import socket
 import orjson
 import pytest
 
-from service.headers import NO_SNIFF, NO_STORE, with_defaults
+from service.http.headers import NO_SNIFF, NO_STORE, with_defaults
 
 ROW = b"[[1, 2, 3]]"
 JSON = {"content-type": "application/json"}

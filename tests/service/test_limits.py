@@ -15,9 +15,9 @@ import pytest
 
 from elbound.errors import DecodeError, LimitExceeded
 from service.app import create_app
-from service.limits import MAX_MEMBERS, expand
+from service.http.body import MAX_MEMBERS, expand
 from service.settings import Settings
-from service.streaming.feed import BrokenGzip, Unpacked
+from service.uploads.feed import BrokenGzip, Unpacked
 
 BODIES = [np.random.default_rng(0).bytes(n // 2) + b"a" * (n - n // 2) for n in (1, 4_096, 300_000)]
 PACKERS = pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])

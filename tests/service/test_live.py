@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from service.live import PERIOD_S
-from service.view_schemas import LiveRecord
+from service.answers.view_schemas import LiveRecord
+from service.monitoring.live import PERIOD_S
 
 ROWS = b"[[0.1, 0.2, 1.0], [900.0, 0.2, 1.0], [0.1, 0.2, 1e400]]"
 WAIT_S = 10

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from elbound.errors import DataError
-from service.logs import FIELDS, JsonFormatter, RequestLog, TextFormatter, current_request
+from service.monitoring.logs import FIELDS, JsonFormatter, RequestLog, TextFormatter, current_request
 
 
 def line_of(formatter: logging.Formatter, error: BaseException | None = None, **fields: object) -> str:

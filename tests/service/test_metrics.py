@@ -14,8 +14,8 @@ from elbound.data.items import TensorItems
 from elbound.errors import ItemError
 from elbound.scorer import Scorer
 from service.app import create_app
-from service.drift import DriftMonitor
-from service.metrics import Metrics
+from service.monitoring.drift import DriftMonitor
+from service.monitoring.metrics import Metrics
 from service.settings import Settings
 
 JSON = "application/json"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from setuptools import Distribution
 
-from service.routes.page import FILES, MEDIA_TYPES
+from service.page.routes import FILES, MEDIA_TYPES
 
 ROOT = Path(__file__).parents[2]
-STATIC = files("service") / "static"
+STATIC = files("service") / "page" / "static"
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from elbound.bundle import check_bundle, sign_bundle
 from elbound.bundle.archive import pack_bundle
+from elbound.bundle.signature import TrustedKeys, key_id
 from elbound.cli import build_app
 from elbound.errors import (
     BundleCorrupt,
@@ -29,9 +30,8 @@ from elbound.errors import (
     ElboundError,
 )
 from elbound.scorer import Scorer
-from elbound.signature import TrustedKeys, key_id
 from service.app import create_app
-from service.remote import Cache, RemoteStore, local_folder, pinned
+from service.models.remote import Cache, RemoteStore, local_folder, pinned
 from service.settings import Settings
 from tests.service.stores import as_version, version_at
 from tests.service.test_store import serving

@@ -14,8 +14,8 @@ from elbound.calibration.conformal import ConformalCalibrator
 from elbound.data.infer import infer_schema
 from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.scorer import Scorer
-from service.scales import BINS, LARGEST_ALPHA, MAX_ALPHAS, histogram, slider_alphas
-from service.view_schemas import CalibrationAnswer
+from service.answers.scales import BINS, LARGEST_ALPHA, MAX_ALPHAS, histogram, slider_alphas
+from service.answers.view_schemas import CalibrationAnswer
 from tests.conftest import mixed_table
 
 JSON = "application/json"

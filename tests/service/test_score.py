@@ -456,7 +456,7 @@ def test_the_openapi_document_has_a_working_example_for_every_body(server) -> No
 
 
 def test_answers_are_as_the_openapi_document_says(server, normal_rows) -> None:
-    from service.schemas import ErrorAnswer, ModelAnswer, ModelsAnswer, ScoreAnswer
+    from service.answers.schemas import ErrorAnswer, ModelAnswer, ModelsAnswer, ScoreAnswer
 
     body = orjson.dumps([*normal_rows.slice(0, 2).to_pylist(), {"a": 1}])
     for layout in ("items", "columns"):

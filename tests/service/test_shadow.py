@@ -13,15 +13,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elbound.data.schema import Column, ImageSchema, TableSchema
 from elbound.data.table import TablePreprocessor
+from elbound.schema import Column, ImageSchema, TableSchema
 from elbound.scorer import Scorer
-from service.batcher import Batcher
-from service.jobs import Job
+from service.models.store.errors import NoShadow
+from service.models.store.translation import translation
+from service.queue.batcher import Batcher
+from service.queue.jobs import Job
 from service.state import State
-from service.store.errors import NoShadow
-from service.store.translation import translation
-from service.streaming import pieces
+from service.uploads import pieces
 from tests.conftest import fit_table, mixed_table
 from tests.service.stores import put, version_at
 from tests.service.test_store import JSON, live, look, post, serving

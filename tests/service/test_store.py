@@ -23,19 +23,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elbound.bundle import files as bundle_files
+from elbound.bundle.signature import Trust
 from elbound.detector import Detector
 from elbound.device import cpu_workers
 from elbound.errors import ConfigError
 from elbound.scorer import Scorer
-from elbound.signature import Trust
-from service import opening
 from service.app import create_app
+from service.models import load as opening
+from service.models.store import source as sources
+from service.models.store.errors import StoreUnreadable
+from service.models.store.source import Listing, LocalStore, age, is_name
+from service.models.store.trail import MAX_KEPT, Trail
 from service.settings import Settings
 from service.state import State
-from service.store import source as sources
-from service.store.errors import StoreUnreadable
-from service.store.source import Listing, LocalStore, age, is_name
-from service.store.trail import MAX_KEPT, Trail
 from tests.service.conftest import write_keys
 from tests.service.stores import as_version, put, version_at
 

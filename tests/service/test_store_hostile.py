@@ -14,11 +14,11 @@ import httpx
 import pytest
 
 from elbound.scorer import Scorer
-from service import opening
-from service.store import loader, source
-from service.store.errors import StoreUnreadable
-from service.store.loader import Loader
-from service.store.source import LocalStore
+from service.models import load as opening
+from service.models.store import loader, source
+from service.models.store.errors import StoreUnreadable
+from service.models.store.loader import Loader
+from service.models.store.source import LocalStore
 from tests.elbound.test_hostile_bundles import HARMS, model_of, vouch
 from tests.service.stores import NAME, put, version_at
 from tests.service.test_store import live, look, post, refused, serving
@@ -219,7 +219,7 @@ def test_a_store_of_too_many_entries_is_not_read(tmp_path: Path, monkeypatch: py
 
 HANGS = """
 import sys, time
-from service.store.source import LocalStore
+from service.models.store.source import LocalStore
 from elbound.cli import main
 plain, looks = LocalStore.names, []
 def names(self):

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from elbound.data.items import TensorItems
 from elbound.errors import ConfigError, ItemError, LimitExceeded
 from elbound.scorer import Scorer
-from service.decode import ARROW, CSV, JSON, NDJSON
+from service.answers.held import HeldResults, pack, unpack
 from service.errors import CallerLeft, NotAcceptable, SpoolFull
-from service.streaming.accept import answer_form
-from service.streaming.feed import FEED_BYTES, BrokenGzip, Feed, Unpacked
-from service.streaming.held import HeldResults, pack, unpack
-from service.streaming.spool import Spool
+from service.http.accept import answer_form
+from service.uploads.decode import ARROW, CSV, JSON, NDJSON
+from service.uploads.feed import FEED_BYTES, BrokenGzip, Feed, Unpacked
+from service.uploads.spool import Spool
 
 
 @pytest.fixture

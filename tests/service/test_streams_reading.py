@@ -21,12 +21,12 @@ from PIL import Image
 from elbound.data.items import TensorItems
 from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError, UnsupportedMedia
 from elbound.scorer import Scorer
-from service.decode import ARROW, CSV, NDJSON, NPY, PARQUET, ZIP, Upload, decode_all, join
-from service.decoding.tasks import TASKS
 from service.settings import Settings
-from service.streaming.feed import Feed, Unpacked
-from service.streaming.pieces import Reader
-from service.streaming.spool import Spool
+from service.uploads.decode import ARROW, CSV, NDJSON, NPY, PARQUET, ZIP, Upload, decode_all, join
+from service.uploads.decoding.tasks import TASKS
+from service.uploads.feed import Feed, Unpacked
+from service.uploads.pieces import Reader
+from service.uploads.spool import Spool
 
 Case = tuple[Scorer, bytes, str]
 LOOP = asyncio.new_event_loop()
@@ -184,8 +184,8 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def test_pieces_are_the_items_of_the_whole_upload(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In pieces of seven rows, and as gzip: the same tensors, errors and places as read at once."""
-    monkeypatch.setattr("service.streaming.pieces.PIECE_ROWS", 7)
-    monkeypatch.setattr("service.streaming.pieces.PIECE_IMAGES", 4)
+    monkeypatch.setattr("service.uploads.pieces.PIECE_ROWS", 7)
+    monkeypatch.setattr("service.uploads.pieces.PIECE_IMAGES", 4)
     scorer, body, media_type = case
     expected = facts(decode_all([Upload(body, media_type)], scorer.preprocessor, Settings()))
     for packed in (False, True):
@@ -304,8 +304,8 @@ def test_text_that_stands_in_every_row_of_a_small_parquet_is_bounded(table_score
 
 
 def test_long_rows_come_in_smaller_pieces(table_scorer: Scorer, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("service.streaming.pieces.PIECE_BYTES", 20_000)
-    monkeypatch.setattr("elbound.data.csvstream.BLOCK_BYTES", 5_000)
+    monkeypatch.setattr("service.uploads.pieces.PIECE_BYTES", 20_000)
+    monkeypatch.setattr("elbound.files.csv_stream.BLOCK_BYTES", 5_000)
     body = b"a,b,c,ok,site\n" + b"".join(b"1,2,3,true,%b\n" % (b"x" * 2_000) for _ in range(100))
     pieces, error = read(table_scorer, body, CSV, tmp_path)
     assert error is None

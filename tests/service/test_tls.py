@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from elbound.errors import ConfigError
+from service.http.tls import tls_context
 from service.settings import Settings
-from service.tls import tls_context
 
 ROWS = {"rows": [[0.1, 0.2, 1.0]]}
 

@@ -124,7 +124,7 @@ def test_health_and_metrics_are_not_traced(traced) -> None:
 def test_without_an_endpoint_or_the_extra_nothing_is_traced(monkeypatch, caplog) -> None:
     for name in server.TRACE_ENDPOINTS:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setitem(sys.modules, "service.tracing", None)  # as where the extra is missing
+    monkeypatch.setitem(sys.modules, "service.monitoring.opentelemetry", None)  # as where the extra is missing
     assert server._tracing() is None
     assert not caplog.records
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")

@@ -23,8 +23,8 @@ from elbound import __version__
 from elbound.errors import ElboundError
 from elbound.scorer import Scorer
 from service.errors import STATUS, NoItemScored, QuotaExceeded, answer_of, on_disconnect, on_unexpected_error
-from service.scoring import Answer, Terms
-from service.v2.compression import answer_encoding
+from service.http.compression import answer_encoding
+from service.scoring.score import Answer, Terms
 from service.v2.examples import infer_example
 from service.v2.items import TensorFacts, inputs_of
 from service.v2.outputs import encode_answer

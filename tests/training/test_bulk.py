@@ -13,18 +13,18 @@ import pyarrow.parquet
 import pytest
 
 from elbound.data.infer import infer_schema
-from elbound.data.kinds import not_utf8
 from elbound.errors import ConfigError, DataError
+from elbound.files.kinds import not_utf8
 from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.scorer import Scorer
 from tests.conftest import mixed_table
 from tests.elbound.data.test_streams import write
 from tests.forked import ENVIRON
 from tests.training.test_commands import png, succeed, write_zip
-from training.bulk.command import Output, score_files
-from training.bulk.inputs import Input
-from training.bulk.parts import COUNTS, PLAN, SUCCESS
-from training.bulk.pieces import input_pieces
+from training.score.command import Output, score_files
+from training.score.inputs import Input
+from training.score.parts import COUNTS, PLAN, SUCCESS
+from training.score.pieces import input_pieces
 
 PIECE = 30
 
@@ -218,7 +218,7 @@ def test_a_table_that_breaks_off_keeps_the_rows_before(table_bundle: Path, input
 def test_a_full_disk_costs_nothing_that_is_finished(
     table_bundle: Path, inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training.bulk import parts as module
+    from training.score import parts as module
 
     plain, left = module.replace_file, [12]
 

@@ -21,14 +21,14 @@ from tests.conftest import mixed_table
 from tests.elbound.data.test_streams import write
 from tests.forked import ENVIRON
 from tests.training.test_bulk import part_bytes, part_rows, score
-from training.bulk.parts import SUCCESS
+from training.score.parts import SUCCESS
 
 KILLS = 10
 PIECE, ROWS = 25, 2_000
 RUN = """
 import os, sys
 from pathlib import Path
-from training.bulk.command import Output, score_files
+from training.score.command import Output, score_files
 bundle, out, piece_items, *paths = sys.argv[1:]
 def attempt():
     output = Output.choose(out, kind=None, resume=Path(out).is_dir(), partition=None)

@@ -21,8 +21,8 @@ from tests.conftest import mixed_table
 from tests.elbound.data.test_streams import write
 from tests.forked import ENVIRON
 from tests.training.test_bulk import PIECE, inputs, part_bytes, part_rows, rows, score
-from training.bulk.command import choose_cluster
-from training.bulk.parts import SUCCESS
+from training.score.command import choose_cluster
+from training.score.parts import SUCCESS
 
 __all__ = ["inputs"]
 
@@ -35,7 +35,7 @@ RUN = """
 import signal, sys
 from pathlib import Path
 from elbound.errors import ElboundError
-from training.bulk.command import Output, choose_cluster, score_files
+from training.score.command import Output, choose_cluster, score_files
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 bundle, out, piece_items, partition, address, *paths = sys.argv[1:]
 cluster = choose_cluster("ray", address or None)
@@ -168,7 +168,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "training.bulk.cluster", None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "training.score.cluster", None)  # type: ignore[arg-type]
     with pytest.raises(MissingExtra, match=r"--engine ray needs Ray: pip install 'elbound\[ray\]'"):
         choose_cluster("ray", None)
 
@@ -195,7 +195,7 @@ def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
 
 @needs_ray
 def test_workers_are_as_many_as_the_cluster_bears() -> None:
-    from training.bulk.cluster import Workers
+    from training.score.cluster import Workers
 
     for device, resources, expected in (
         ("auto", {"CPU": 8.0}, Workers(8, "cpu")),

@@ -14,11 +14,11 @@ from elbound.errors import ConfigError
 from elbound.scorer import Scorer
 from tests.training.test_bulk import PIECE, inputs, part_bytes, score
 from tests.training.test_commands import png, write_zip
-from training.bulk.inputs import find_inputs
-from training.bulk.parts import SUCCESS, Partition, Parts
-from training.bulk.results import BulkSummary
-from training.bulk.run import BulkRun
-from training.bulk.shares import Job, Share, ShareScorer, cut, found_of, rows_of
+from training.score.inputs import find_inputs
+from training.score.parts import SUCCESS, Partition, Parts
+from training.score.results import BulkSummary
+from training.score.run import BulkRun
+from training.score.shares import Job, Share, ShareScorer, cut, found_of, rows_of
 
 __all__ = ["inputs"]
 

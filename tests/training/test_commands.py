@@ -23,7 +23,7 @@ from elbound.fit.checkpoint import load_checkpoint
 from elbound.scorer import Scorer
 from tests.forked import ENVIRON, run
 from training.config import TrainConfig
-from training.pipeline import train
+from training.train.pipeline import train
 
 
 def succeed(*arguments: object) -> str:

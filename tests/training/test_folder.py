@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from elbound.data.imagefiles import ImageFiles
 from elbound.errors import DoubtfulData
+from elbound.files.images import ImageFiles
 from training.config import DataConfig
 from training.inputs.folder import Findings, look_at_names
 from training.inputs.layout import find_layout
 from training.inputs.names import meaning
 from training.inputs.read import read_source
 from training.inputs.source import Source
-from training.pipeline import _settle_doubts
+from training.train.pipeline import _settle_doubts
 
 Encode = Callable[..., bytes]
 

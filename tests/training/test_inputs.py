@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from elbound.data.schema import Column, IgnoredColumn, ImageSchema, TableSchema
 from elbound.data.table import TablePreprocessor
 from elbound.errors import ConfigError, DataError, DecodeError, ElboundError, SchemaError, UnsupportedMedia
+from elbound.schema import Column, IgnoredColumn, ImageSchema, TableSchema
 from training.config import DataConfig
 from training.inputs.read import holds_images, read_source
 from training.inputs.source import Source

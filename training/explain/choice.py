@@ -12,7 +12,7 @@ from elbound.calibration.calibration import POOLED, Decisions, ScoredItems
 from elbound.data.items import TensorItems
 from elbound.errors import ConfigError, DataError
 from elbound.scorer import Scorer
-from training.bulk.pieces import all_items
+from training.score.pieces import all_items
 
 
 @dataclass(frozen=True)

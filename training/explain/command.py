@@ -9,10 +9,10 @@ import numpy as np
 import orjson
 import typer
 
+from elbound.bundle.signature import Trust
 from elbound.calibration.conformal import check_alpha, check_guarantee
-from elbound.counterfactual import NearestNormal, has_counterfactuals
 from elbound.errors import ConfigError, DataError
-from elbound.explanation import (
+from elbound.explain import (
     explain_fired,
     explain_images,
     explain_rows,
@@ -20,13 +20,13 @@ from elbound.explanation import (
     image_documents,
     row_documents,
 )
+from elbound.explain.counterfactual import NearestNormal, has_counterfactuals
 from elbound.scorer import Scorer
-from elbound.signature import Trust
 from training.console import console, warn
 from training.explain.choice import Chosen, Rate, Verdict, Which, choose_items, events_of
 from training.explain.pictures import image_picture
 from training.explain.rows import changes_table, fired_table, headline, nearest_headline, row_table
-from training.heatmaps import picture_name
+from training.score.heatmaps import picture_name
 
 NEAREST_ITEMS = 2
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from elbound.explanation.pictures import overlay, shown_factor
+from elbound.explain.pictures import overlay, shown_factor
 
 LABEL_HEIGHT, GAP = 16, 8
 PAPER, INK, BOX = "white", "black", "cyan"
@@ -29,7 +29,7 @@ def image_picture(
     fired: Mapping[str, object] | None,
     counterfactual: Mapping[str, object] | None,
 ) -> bytes:
-    """A PNG of one explained image `(height, width[, 3])` uint8; the documents are those of `elbound.explanation`."""
+    """A PNG of one explained image `(height, width[, 3])` uint8; the documents are those of `elbound.explain`."""
     factor = shown_factor(heat.shape)
     size = (heat.shape[1] * factor, heat.shape[0] * factor)
     regions = explanation["regions"]

@@ -9,9 +9,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from elbound.data.imagefiles import DecodedImages, ImageFiles, listed, shapes_differ
-from elbound.data.schema import ImageSchema
 from elbound.errors import DataError
+from elbound.files.images import DecodedImages, ImageFiles, listed, shapes_differ
+from elbound.schema import ImageSchema
 from training.inputs.names import Meaning, meaning
 
 LABELS = ("label", "labels")

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from elbound.data.image import decode_image
-from elbound.data.imagefiles import (
+from elbound.errors import ConfigError, DataError, SchemaError
+from elbound.files.images import (
     ImageFiles,
     about,
     decode_images,
@@ -14,10 +15,9 @@ from elbound.data.imagefiles import (
     infer_image_schema,
     listed,
 )
-from elbound.data.patterns import match_names
-from elbound.data.schema import MAX_IMAGE_SIDE, ImageSchema, read_schema
-from elbound.errors import ConfigError, DataError, SchemaError
 from elbound.fit.image_defaults import largest_side
+from elbound.schema import MAX_IMAGE_SIDE, ImageSchema, read_schema
+from elbound.schema.patterns import match_names
 from training.config import DataConfig
 from training.inputs.folder import Findings, look_at_names, look_at_pictures
 from training.inputs.layout import Layout, find_layout

@@ -5,11 +5,11 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from elbound.data.folders import is_hidden
-from elbound.data.imagefiles import PassedOver, hidden_part, is_image_name, listed
-from elbound.data.readers import table_suffix
-from elbound.data.schema import list_names
 from elbound.errors import DataError, UnsupportedMedia
+from elbound.files.folders import is_hidden
+from elbound.files.images import PassedOver, hidden_part, is_image_name, listed
+from elbound.files.readers import table_suffix
+from elbound.schema import list_names
 from training.config import DataConfig
 from training.inputs.images import read_images
 from training.inputs.source import Source

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from elbound.data.schema import ImageSchema, TableSchema
+from elbound.schema import ImageSchema, TableSchema
 
 
 @dataclass(frozen=True)

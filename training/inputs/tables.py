@@ -4,9 +4,9 @@ import pyarrow as pa
 
 from elbound.data.groups import cell_groups
 from elbound.data.infer import infer_schema
-from elbound.data.readers import read_table
-from elbound.data.schema import IgnoredColumn, TableSchema, list_names, read_schema
 from elbound.errors import ConfigError, SchemaError
+from elbound.files.readers import read_table
+from elbound.schema import IgnoredColumn, TableSchema, list_names, read_schema
 from training.config import DataConfig
 from training.inputs.source import Source
 

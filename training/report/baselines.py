@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elbound.data.schema import ImageSchema
 from elbound.detector import Detector, DetectorSpec
 from elbound.evaluation import auroc, auroc_lead, knn_yardstick
 from elbound.fit.detector import Fitted
 from elbound.fit.loop import FitControls, FitSettings, Interrupted, Progress, fit_members
-from elbound.models import ModelSpec
+from elbound.model.models import ModelSpec
+from elbound.schema import ImageSchema
 from elbound.scorer import Scorer
 from training.report.budget import Budget
 from training.report.facts import BaselineFacts, NotChecked, Rival

@@ -7,8 +7,8 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
-from elbound.data.schema import TableSchema
 from elbound.fit.detector import Fitted
+from elbound.schema import TableSchema
 from training.inputs.source import KnownItems
 from training.report.baselines import compare
 from training.report.budget import Budget

@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 from elbound.calibration.calibration import Calibration
 from elbound.calibration.conformal import ConformalCalibrator
-from elbound.data.schema import list_names
 from elbound.data.split import Split
 from elbound.evaluation import allowed_alarms, realised_rate
+from elbound.schema import list_names
 from training.report.facts import CalibrationFacts, DriftFacts, NotChecked, RateCheck
 
 ALPHAS = (0.1, 0.05, 0.01)

@@ -5,10 +5,10 @@ from itertools import combinations
 import numpy as np
 from torch import Tensor
 
-from elbound.collapse import USE_ITEMS, active_units, code_worth, kl_by_dimension, posterior_of
-from elbound.data.schema import TableSchema
 from elbound.detector import Detector, Member
-from elbound.models.autoencoder import NoPrior
+from elbound.diagnostics.collapse import USE_ITEMS, active_units, code_worth, kl_by_dimension, posterior_of
+from elbound.model.models.autoencoder import NoPrior
+from elbound.schema import TableSchema
 from training.report.facts import ModelUse, NetUse, NotChecked
 
 LEAST_WORTH = 0.1

@@ -3,9 +3,9 @@
 import numpy as np
 
 from elbound.calibration.calibration import ScoredItems
-from elbound.data.schema import ImageSchema
 from elbound.evaluation import allowed_alarms, auroc
-from elbound.explanation.heat import heat_maps
+from elbound.explain.heat import heat_maps
+from elbound.schema import ImageSchema
 from elbound.scorer import Scorer
 from training.inputs.source import KnownItems
 from training.report.budget import Budget

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elbound.bounds import bound_terms, elbo
-from elbound.collapse import posterior_of
-from elbound.data.schema import ImageSchema, TableSchema
 from elbound.detector import Member
+from elbound.diagnostics.collapse import posterior_of
 from elbound.evaluation import auroc
-from elbound.models.autoencoder import NoPrior
-from elbound.priors import Prior
-from elbound.priors.aggregate import AggregatePosterior
-from elbound.priors.standard_normal import StandardNormal
+from elbound.model.bounds import bound_terms, elbo
+from elbound.model.models.autoencoder import NoPrior
+from elbound.model.priors import Prior
+from elbound.model.priors.aggregate import AggregatePosterior
+from elbound.model.priors.standard_normal import StandardNormal
+from elbound.schema import ImageSchema, TableSchema
 from elbound.scorer import Scorer
 from training.report.facts import LatentFacts, NotChecked
 

@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from elbound.calibration.calibration import Calibration
-from elbound.explanation.heat import heat_maps
-from elbound.explanation.pictures import overlay
+from elbound.explain.heat import heat_maps
+from elbound.explain.pictures import overlay
 from elbound.fit.detector import Fitted
 from elbound.scorer import Scorer
 from training.inputs.source import KnownItems

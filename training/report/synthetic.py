@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from elbound.data.schema import ImageSchema, TableSchema
+from elbound.schema import ImageSchema, TableSchema
 from elbound.views.table import column_scales
 
 TRIES = 4

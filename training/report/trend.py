@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from elbound.calibration.conformal import ConformalCalibrator, spread_of
-from elbound.data.schema import TableSchema
 from elbound.evaluation import allowed_alarms, knn_yardstick
 from elbound.fit.defaults import bank_size
+from elbound.schema import TableSchema
 from elbound.views.table import StandardView
 from training.report.facts import ColumnChange, NotChecked, RateCheck, TrendFacts
 

@@ -17,7 +17,7 @@ from elbound.data.columns.names import (
 )
 from elbound.data.columns.times import CLOCK_OR_DURATION, is_iso_time, number_time, text_time
 from elbound.data.columns.words import are_boolean, are_verdicts
-from elbound.data.schema import Column, IgnoredColumn
+from elbound.schema import Column, IgnoredColumn
 
 LEVEL_CAP = 64
 """Most levels of a categorical column; rarer values share the level `other`."""

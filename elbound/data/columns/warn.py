@@ -6,8 +6,8 @@ from elbound.data.columns.facts import ColumnFacts
 from elbound.data.columns.names import names_strong_identifier
 from elbound.data.columns.words import look_boolean
 from elbound.data.columns.writing import MixedUnits, MixedWays, Writing
-from elbound.data.numberformat import NumberFormat
-from elbound.data.schema import Column, IgnoredColumn
+from elbound.schema import Column, IgnoredColumn
+from elbound.schema.number_format import NumberFormat
 
 MAX_EXAMPLES = 3
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from elbound.data.celltext import numbers_or_none
-from elbound.data.numberformat import PLACEHOLDERS, NumberFormat, body_pattern
+from elbound.schema.number_format import PLACEHOLDERS, NumberFormat, body_pattern
 
 MIN_NUMBER_SHARE = 0.98
 """Share of the cells, placeholders and missing ones aside, that must be numbers of one way of writing."""

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from elbound.counterfactual import MAX_STEPS, NearestNormal, check_counterfactual
-from elbound.data.schema import ImageSchema
 from elbound.detector import Detector, DetectorSpec
 from elbound.errors import ConfigError
+from elbound.explain.counterfactual import MAX_STEPS, NearestNormal, check_counterfactual
 from elbound.fit.image_defaults import feature_model
+from elbound.schema import ImageSchema
 from elbound.scorer import Scorer
 from elbound.views import PixelView
 from elbound.views.image import UnitView

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from elbound.counterfactual import MAX_STEPS, NearestNormal, search
 from elbound.data.infer import infer_schema
-from elbound.data.schema import Column, TableSchema
 from elbound.errors import ConfigError, SchemaError
+from elbound.explain.counterfactual import MAX_STEPS, NearestNormal, search
 from elbound.fit.detector import DetectorConfig, fit_detector
+from elbound.schema import Column, TableSchema
 from elbound.scorer import Scorer
 from tests.conftest import mixed_table
 

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.ipc
 import pytest
 
-from elbound.data.arrowsizes import MeasuredStream
-from elbound.data.formats import TableLimits, parse_arrow
 from elbound.data.memory import asking
 from elbound.errors import DataError, LimitExceeded
+from elbound.files.arrow_sizes import MeasuredStream
+from elbound.files.formats import TableLimits, parse_arrow
 
 TABLE = pa.table(
     {

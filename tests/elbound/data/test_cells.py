@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from elbound.data.cells import NUMBER_PATTERN, ColumnValues, read_column
-from elbound.data.schema import Column, ColumnKind
 from elbound.errors import SchemaError
+from elbound.schema import Column, ColumnKind
 
 NUMBER = Column(name="a", kind="numeric")
 FLAG = Column(name="a", kind="boolean")

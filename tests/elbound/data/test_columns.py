@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from elbound.data.cells import read_column
 from elbound.data.columns.rules import rules_table
 from elbound.data.infer import Inferred, infer_schema
-from elbound.data.numberformat import NumberFormat, parse_numbers
 from elbound.data.plain import PlainRows
-from elbound.data.schema import Column, TableSchema
 from elbound.data.table import TablePreprocessor
 from elbound.errors import SchemaError
+from elbound.schema import Column, TableSchema
+from elbound.schema.number_format import NumberFormat, parse_numbers
 
 N = 200
 RNG = np.random.default_rng(5)

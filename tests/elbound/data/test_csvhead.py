@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from elbound.data.csvhead import MAX_HEADER_BYTES, csv_head
-from elbound.data.csvstream import csv_pieces
-from elbound.data.formats import RawTable, parse_csv
-from elbound.data.pieces import TablePiece
-from elbound.data.readers import csv_lines, read_table
-from elbound.data.schema import Column, IgnoredColumn, TableSchema
 from elbound.data.table import TablePreprocessor
 from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError, UnsupportedMedia
+from elbound.files.csv_head import MAX_HEADER_BYTES, csv_head
+from elbound.files.csv_stream import csv_pieces
+from elbound.files.formats import RawTable, parse_csv
+from elbound.files.pieces import TablePiece
+from elbound.files.readers import csv_lines, read_table
+from elbound.schema import Column, IgnoredColumn, TableSchema
 
 ROWS = {"a": ["1", "3"], "b": ["2", "4"]}
 

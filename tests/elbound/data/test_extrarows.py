@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from elbound.data.readers import parse_file, read_table
+from elbound.files.readers import parse_file, read_table
 
 Write = Callable[[str, bytes | str], Path]
 DRAW = np.random.default_rng(0).normal(20, 2, (40, 3)).round(3)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from elbound.data.folders import is_hidden, passed_over, visible_files
-from elbound.data.formats import RawTable
-from elbound.data.partitions import partitions_of, with_partitions
-from elbound.data.readers import read_table, table_files
-from elbound.data.streams import table_pieces
 from elbound.errors import DataError, SchemaError, UnsupportedMedia
+from elbound.files.folders import is_hidden, passed_over, visible_files
+from elbound.files.formats import RawTable
+from elbound.files.partitions import partitions_of, with_partitions
+from elbound.files.readers import read_table, table_files
+from elbound.files.streams import table_pieces
 
 Write = Callable[[str, bytes | str], Path]
 Encoders = dict[str, Callable[[pa.Table], bytes]]

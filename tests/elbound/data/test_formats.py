@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elbound.data.formats import (
+from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError
+from elbound.files.formats import (
     RawTable,
     TableLimits,
     decoding,
@@ -22,8 +23,7 @@ from elbound.data.formats import (
     parse_ndjson,
     parse_parquet,
 )
-from elbound.data.npy import parse_npy
-from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError
+from elbound.files.npy import parse_npy
 
 FUZZ = settings(max_examples=150, deadline=None, derandomize=True)
 PARSERS: dict[str, Callable[[bytes], object]] = {

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from elbound.data.image import ImagePreprocessor, decode_and_look, decode_image, image_facts
-from elbound.data.schema import ImageSchema, ResizeMode
 from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError
+from elbound.schema import ImageSchema, ResizeMode
 
 Picture = Callable[..., bytes]
 GREY = np.array([[0, 50, 100], [150, 200, 255]], np.uint8)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from elbound.data.imagefiles import (
+from elbound.errors import DataError, DecodeError, LimitExceeded
+from elbound.files.images import (
     ImageFiles,
     decode_images,
     image_files,
@@ -20,8 +21,7 @@ from elbound.data.imagefiles import (
     read_member,
     zip_images,
 )
-from elbound.data.schema import ImageSchema
-from elbound.errors import DataError, DecodeError, LimitExceeded
+from elbound.schema import ImageSchema
 
 Picture = Callable[..., bytes]
 Write = Callable[[str, bytes | str], Path]

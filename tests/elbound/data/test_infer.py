@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from elbound.data.infer import LEVEL_CAP, Inferred, frequent_levels, infer_schema
-from elbound.data.schema import Column
 from elbound.errors import SchemaError
+from elbound.schema import Column
 
 KEPT = [0.5, 1.5, 1.5]
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elbound.data.formats import RawTable, TableLimits, load_json, parse_ndjson
-from elbound.data.jsonbounds import COSTS, json_bytes, json_depth
-from elbound.data.longcells import long_cell, set_long_cells_aside
 from elbound.errors import DecodeError, ItemError, LimitExceeded
+from elbound.files.formats import RawTable, TableLimits, load_json, parse_ndjson
+from elbound.files.json_bounds import COSTS, json_bytes, json_depth
+from elbound.files.long_cells import long_cell, set_long_cells_aside
 
 documents = st.recursive(
     st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.sampled_from('[]{}"\\ a\n')),
@@ -46,7 +46,7 @@ def test_what_a_document_takes_is_found_whatever_its_texts_hold_and_wherever_chu
     document: object, chunk: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("elbound.data.jsonbounds.CHUNK", chunk)
+        patch.setattr("elbound.files.json_bounds.CHUNK", chunk)
         assert json_bytes(orjson.dumps(document)) == bytes_of(document)
         assert json_depth(orjson.dumps(document)) == depth_of(document)
 
@@ -77,7 +77,7 @@ def test_signs_within_texts_take_nothing() -> None:
 
 def test_depth_is_counted_over_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     data = b'{"a]\\"}":' + b"[" * 700 + b'"[[[["' + b"]" * 700 + b"}"
-    monkeypatch.setattr("elbound.data.jsonbounds.CHUNK", 7)
+    monkeypatch.setattr("elbound.files.json_bounds.CHUNK", 7)
     assert json_depth(data) == 701
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from elbound.data.readers import parse_file, read_table, table_files, table_suffix
-from elbound.data.streams import table_pieces
 from elbound.errors import DataError, DecodeError, UnsupportedMedia
+from elbound.files.readers import parse_file, read_table, table_files, table_suffix
+from elbound.files.streams import table_pieces
 
 Write = Callable[[str, bytes | str], Path]
 TABLE = pa.table({"a": [1.5, None, -3.0], "c": ["x", "y; z, w", None]})

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elbound.data.patterns import MAX_PATTERN, check_pattern, match_names
-from elbound.data.schema import ImageSchema, read_schema
 from elbound.errors import SchemaError
+from elbound.schema import ImageSchema, read_schema
+from elbound.schema.patterns import MAX_PATTERN, check_pattern, match_names
 
 PATTERNS = (
     r"tile(\d+)_", r"^a|^b", r"^(\w+)/", r"(\w+)-", r"[^\W_]+", r"[^\W\d]+", r"(?i)CAM-(\d)", r"(?P<x>\w)(\d)",

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elbound.data.plain import PlainRows
-from elbound.data.schema import Column, TableSchema
 from elbound.data.table import TablePreprocessor
+from elbound.schema import Column, TableSchema
 
 LEVELS = ("red", " padded ", "NA", "red", "3", "true", "", "grün", "x\x1c", "\u3000wide")
 MIXED = TableSchema(

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from elbound.data.celltext import MISSING_WORDS
 from elbound.data.items import TensorItems
-from elbound.data.readers import parse_file, read_table, table_files, table_suffix
-from elbound.data.schema import Column, TableSchema
 from elbound.data.table import TablePreprocessor
 from elbound.errors import DataError, DecodeError, SchemaError, UnsupportedMedia
+from elbound.files.readers import parse_file, read_table, table_files, table_suffix
+from elbound.schema import Column, TableSchema
 
 Encoders = dict[str, Callable[[pa.Table], bytes]]
 Write = Callable[[str, bytes | str], Path]

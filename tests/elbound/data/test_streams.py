@@ -12,12 +12,12 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from elbound.data.csvstream import WholeLines, csv_pieces
-from elbound.data.formats import RawTable, TableLimits
-from elbound.data.pieces import TablePiece
-from elbound.data.readers import parse_file
-from elbound.data.streams import table_pieces
 from elbound.errors import DataError, DecodeError, LimitExceeded
+from elbound.files.csv_stream import WholeLines, csv_pieces
+from elbound.files.formats import RawTable, TableLimits
+from elbound.files.pieces import TablePiece
+from elbound.files.readers import parse_file
+from elbound.files.streams import table_pieces
 from tests.conftest import mixed_table
 
 ROWS = 7
@@ -105,7 +105,7 @@ def test_csv_in_pieces_is_read_as_in_one(tmp_path: Path, text: str, name: str) -
     path.write_bytes(text.encode())
     for block in (64, 1 << 20):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("elbound.data.csvstream.BLOCK_BYTES", block)
+            patch.setattr("elbound.files.csv_stream.BLOCK_BYTES", block)
             pieces, error = read(path)
         assert error is None
         assert list(all_cells(pieces)) == cells(parse_file(path))
@@ -133,7 +133,7 @@ def test_rows_before_a_break_of_a_csv_are_kept(tmp_path: Path, line: bytes, mess
 
 
 def test_a_quote_that_is_never_closed_is_not_read_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("elbound.data.csvstream.BLOCK_BYTES", 1_000)
+    monkeypatch.setattr("elbound.files.csv_stream.BLOCK_BYTES", 1_000)
     path = broken(tmp_path / "t.csv", 5_000, b'"open,2', lines=1_000_000)
     given: list[bytes] = []
     plain = WholeLines.read
@@ -148,14 +148,14 @@ def test_a_quote_that_is_never_closed_is_not_read_to_the_end(tmp_path: Path, mon
     assert "line 5,001: a row is longer than 1,000 bytes, or a quote is opened and never closed" in error.message
     assert sum(piece.n for piece in pieces) == 4_999
     assert sum(map(len, given)) < 4_000_000
-    monkeypatch.setattr("elbound.data.csvstream.MAX_LINE_BYTES", 200_000)
+    monkeypatch.setattr("elbound.files.csv_stream.MAX_LINE_BYTES", 200_000)
     (tmp_path / "long.csv").write_bytes(b"a,b\n" + b"x" * 900_000)
     assert "line 2 is longer than 200,000 bytes" in str(read(tmp_path / "long.csv")[1])
 
 
 def test_a_file_of_ragged_rows_alone_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("elbound.data.csvstream.MAX_RAGGED_ROWS", 5_000)
-    monkeypatch.setattr("elbound.data.csvstream.BLOCK_BYTES", 1_000)
+    monkeypatch.setattr("elbound.files.csv_stream.MAX_RAGGED_ROWS", 5_000)
+    monkeypatch.setattr("elbound.files.csv_stream.BLOCK_BYTES", 1_000)
     (tmp_path / "t.csv").write_bytes(b"a,b\n" + b"1,2,\n" * 1_000_000)
     pieces, error = read(tmp_path / "t.csv", 1_000)
     assert "5,000 rows one after the other do not have the header's 2 cells, as row 4,999, which has 3" in str(error)

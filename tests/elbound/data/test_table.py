@@ -11,10 +11,10 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from elbound.data.formats import RawTable
-from elbound.data.schema import Column, IgnoredColumn, TableSchema
 from elbound.data.table import TablePreprocessor
 from elbound.errors import ItemError, SchemaError
+from elbound.files.formats import RawTable
+from elbound.schema import Column, IgnoredColumn, TableSchema
 
 SCHEMA = TableSchema(
     columns=(

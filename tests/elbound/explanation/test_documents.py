@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from elbound.data.schema import Column
 from elbound.errors import SchemaError
-from elbound.explanation import explain_fired, explain_rows, fired_documents, row_documents
-from elbound.explanation.documents import cell_value
-from elbound.explanation.fired import TOLD_ALREADY
+from elbound.explain import explain_fired, explain_rows, fired_documents, row_documents
+from elbound.explain.documents import cell_value
+from elbound.explain.fired import TOLD_ALREADY
+from elbound.schema import Column
 from elbound.scorer import Scorer
 
 

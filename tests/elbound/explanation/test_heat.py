@@ -6,7 +6,7 @@ import torch
 
 from elbound.errors import SchemaError
 from elbound.evaluation import auroc
-from elbound.explanation.heat import heat_maps
+from elbound.explain.heat import heat_maps
 from elbound.scorer import Scorer
 
 

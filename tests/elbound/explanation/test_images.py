@@ -12,10 +12,10 @@ from hypothesis.extra import numpy as nps
 from PIL import Image
 
 from elbound.errors import SchemaError
-from elbound.explanation import explain_images, image_documents
-from elbound.explanation.images import _spread
-from elbound.explanation.pictures import heat_layer, overlay
-from elbound.explanation.regions import MAX_REGIONS, strongest_regions
+from elbound.explain import explain_images, image_documents
+from elbound.explain.images import _spread
+from elbound.explain.pictures import heat_layer, overlay
+from elbound.explain.regions import MAX_REGIONS, strongest_regions
 from elbound.scorer import Scorer
 
 

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elbound.data.schema import TableSchema
 from elbound.detector import Detector, DetectorSpec
-from elbound.explanation import explain_rows
-from elbound.likelihoods.columns import ColumnsLikelihood
-from elbound.models.bodies import RowEncoder
-from elbound.models.vae import VAE
+from elbound.explain import explain_rows
+from elbound.model.likelihoods.columns import ColumnsLikelihood
+from elbound.model.models.bodies import RowEncoder
+from elbound.model.models.vae import VAE
+from elbound.schema import TableSchema
 from elbound.scorer import Scorer
 from elbound.views.table import StandardView
 

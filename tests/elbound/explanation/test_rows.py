@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elbound.data.infer import infer_schema
-from elbound.data.schema import TableSchema
 from elbound.data.table import TablePreprocessor
 from elbound.detector import Detector, DetectorSpec
 from elbound.errors import SchemaError
-from elbound.explanation import explain_rows
-from elbound.explanation.rows import member_shares
-from elbound.models import ModelSpec
+from elbound.explain import explain_rows
+from elbound.explain.rows import member_shares
+from elbound.model.models import ModelSpec
+from elbound.schema import TableSchema
 from elbound.scorer import Scorer
 from elbound.views.table import StandardView
 from tests.conftest import mixed_table, odd_detector

@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from elbound.bounds import bound_terms
 from elbound.data.infer import infer_schema
 from elbound.errors import FitError, TooFewItems
 from elbound.fit import detector as detector_module
@@ -19,6 +18,7 @@ from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.fit.image_defaults import pixel_latent
 from elbound.fit.loop import Batches, FitControls, Interrupted, Progress
 from elbound.fit.schedules import image_step_budget, kl_weight, learning_rate, step_budget
+from elbound.model.bounds import bound_terms
 from elbound.scorer import Scorer
 
 
@@ -116,7 +116,7 @@ def test_the_variance_of_the_decoder_moves_with_the_row() -> None:
 
 
 def test_updates_that_are_not_finite_are_skipped_and_then_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    from elbound.models.vae import VAE
+    from elbound.model.models.vae import VAE
 
     plain = VAE.loss
     broken = {3, 8}  # of two members, in steps 2 and 4
@@ -194,7 +194,7 @@ def test_identical_rows_train() -> None:
 
 
 def test_images_of_one_colour_train() -> None:
-    from elbound.data.schema import ImageSchema
+    from elbound.schema import ImageSchema
 
     schema = ImageSchema(height=8, width=8, channels=3)
     config = DetectorConfig(device="cpu", steps=20)
@@ -206,7 +206,7 @@ def test_several_nets_see_their_own_batches_and_average() -> None:
     """The code is made for ensembles: the scores of two nets are the mean of each alone."""
     from elbound.detector import Detector, DetectorSpec
     from elbound.fit.loop import FitSettings, fit_members
-    from elbound.models import ModelSpec
+    from elbound.model.models import ModelSpec
 
     items = table(200)
     schema = infer_schema(items).schema.model_copy(update={"columns": infer_schema(items).schema.columns[:2]})
@@ -255,7 +255,7 @@ def test_the_step_budget_is_twice_the_rows_within_bounds(n: int, steps: int) -> 
 
 
 def test_rules_for_size() -> None:
-    from elbound.data.schema import ImageSchema
+    from elbound.schema import ImageSchema
 
     assert [table_latent(d) for d in (1, 5, 30, 1000)] == [2, 3, 15, 32]
     assert [pixel_latent(ImageSchema(height=s, width=s, channels=1)) for s in (8, 28, 64)] == [8, 49, 64]

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from elbound.data.infer import infer_schema
-from elbound.data.schema import ImageSchema
 from elbound.fit.detector import DetectorConfig, Fitted, fit_all
-from elbound.models.vae import VAE
-from elbound.networks.mlp import ResidualMLP
+from elbound.model.models.vae import VAE
+from elbound.model.networks.mlp import ResidualMLP
+from elbound.schema import ImageSchema
 from tests.conftest import mixed_table, squares
 from training.report.build import Report, budget_seconds, build_report
 from training.report.calibration import check_calibration

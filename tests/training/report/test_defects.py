@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from elbound.data.schema import ImageSchema
 from elbound.evaluation import auroc
-from elbound.explanation.heat import heat_maps
+from elbound.explain.heat import heat_maps
 from elbound.fit.detector import DetectorConfig, Fitted, fit_all
+from elbound.schema import ImageSchema
 from tests.conftest import squares
+from training.bundles.evaluate import show_defects
 from training.config import ReportConfig
-from training.evaluate import show_defects
 from training.inputs.source import KnownItems, Source
-from training.judgement import check_before
 from training.report.budget import Budget
 from training.report.build import build_report
 from training.report.defects import defect_reasons, evaluate_defects
 from training.report.facts import DefectFacts, NotChecked
+from training.train.judgement import check_before
 
 GOOD = 30
 

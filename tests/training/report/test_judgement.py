@@ -7,11 +7,11 @@ import pytest
 
 from elbound.errors import MissingExtra
 from elbound.scorer import Scorer
-from training import judgement
 from training.config import ReportConfig
 from training.inputs.source import Source
-from training.judgement import check_before, conclude, report_on
 from training.report.verdict import DoNotShip
+from training.train import judgement
+from training.train.judgement import check_before, conclude, report_on
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("no font")])

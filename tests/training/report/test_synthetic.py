@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from elbound.data.schema import Column, ImageSchema, TableSchema
+from elbound.schema import Column, ImageSchema, TableSchema
 from elbound.scorer import Scorer
 from training.report.synthetic import image_makers, make_anomalies, table_makers
 

@@ -1,0 +1,1 @@
+"""How a detector is run: by torch, by a trace of it, by CUDA graphs or by onnxruntime."""

@@ -1,0 +1,1 @@
+"""The probabilistic models: networks, likelihoods, priors, and the bounds on the evidence."""

@@ -1,0 +1,1 @@
+"""Scored items to JSON, CSV and Arrow, and the schemas of these."""

@@ -1,0 +1,1 @@
+"""Bytes to requests and answers: nothing here knows of models."""

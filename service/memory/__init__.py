@@ -1,0 +1,1 @@
+"""The bytes that all requests hold together, and memory that is given back."""

@@ -1,0 +1,1 @@
+"""Which bundles are served, and how their versions change."""

@@ -1,0 +1,1 @@
+"""One device, many jobs. No HTTP here."""

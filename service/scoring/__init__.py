@@ -1,0 +1,1 @@
+"""Tensors to decided and explained items."""

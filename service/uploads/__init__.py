@@ -1,0 +1,1 @@
+"""Bodies to tensors, whole or in pieces."""
