@@ -102,6 +102,16 @@ class Scorer:
         if self.device.type == "cpu":
             self.engine = with_small_batches(self.engine, self.detector, self.schema, self.golden)
 
+    def with_export(self) -> "Scorer":
+        """The same scorer with the ONNX graph of its detector, which `save` writes into the bundle.
+
+        Raises MissingExtra, ConfigError for images, and BundleError where the graph does not score as torch does.
+        """
+        from elbound.engines.onnx_export import exported  # needs the extra `export`
+
+        graph = exported(self.detector, self.schema, self.golden, name=self.name)
+        return Scorer(self.manifest, self.detector, self.calibration, self.golden, device=self.device, export=graph)
+
     @property
     def table(self) -> TablePreprocessor | None:
         """The preprocessor of rows, where the model scores rows."""

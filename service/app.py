@@ -24,8 +24,9 @@ from service.access.document import document_access
 from service.access.keys import KeyRing
 from service.access.local import LocalRules
 from service.access.middleware import AccessMiddleware
-from service.access.routes import ROUTES, RouteTable, check_listed
-from service.errors import on_disconnect, on_elbound_error, on_http_error, on_unexpected_error
+from service.access.routes import ROUTES, TABLE, RouteTable, check_listed
+from service.http.error_answers import on_disconnect, on_elbound_error, on_http_error, on_unexpected_error
+from service.http.media_types import NDJSON
 from service.memory.budget import Budget
 from service.models.load import open_bundle
 from service.models.registry import ModelRegistry
@@ -46,12 +47,11 @@ from service.queue.jobs import BatchRecord
 from service.routes import calibration, drift, health, live, models, score, store, v2, v2_repository
 from service.routes.examples import request_body
 from service.routes.small import SmallJsonMiddleware
+from service.routes.v2_examples import add_examples
 from service.settings import Settings
 from service.state import State
-from service.uploads.decode import NDJSON
 from service.uploads.decoding.pool import Decoders
 from service.uploads.streams import Streams
-from service.v2.examples import add_examples
 
 if TYPE_CHECKING:
     from service.monitoring.opentelemetry import Tracing  # needs the extra `otel`
@@ -102,7 +102,7 @@ def create_app(settings: Settings, bundles: Sequence[Path | str], tracing: "Trac
         lifespan=_lifespan(state, keys),
         exception_handlers={
             ElboundError: on_elbound_error,
-            HTTPException: on_http_error,
+            HTTPException: partial(on_http_error, methods_of=TABLE.methods),
             ClientDisconnect: on_disconnect,
             Exception: on_unexpected_error,
         },

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, field
-from functools import partial
 
 from starlette.requests import Request
 
@@ -43,7 +42,17 @@ class State:
     live: Live = field(init=False)
 
     def __post_init__(self) -> None:
-        self.live = Live(partial(live_record, self), max_live_streams=self.settings.max_live_streams)
+        self.live = Live(self._live_record, max_live_streams=self.settings.max_live_streams)
+
+    def _live_record(self) -> bytes:
+        return live_record(
+            self.metrics,
+            [served.scorer for served in self.registry.models.values()],
+            ready=self.ready,
+            queue_depth=self.batcher.waiting_rows,
+            queue_limit=self.settings.max_queue_rows,
+            uploads_open=self.streams.open,
+        )
 
     @property
     def registry(self) -> ModelRegistry:

@@ -115,10 +115,9 @@ def table_bundle(table_scorer: Scorer, tmp_path_factory: pytest.TempPathFactory)
 def exported_bundle(table_scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The detector of `table_bundle` with its export."""
     pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
-    from elbound.engines.onnx_export import with_export
 
     path = tmp_path_factory.mktemp("bundles") / "exported"
-    with_export(table_scorer).save(path)
+    table_scorer.with_export().save(path)
     return path
 
 

@@ -11,13 +11,22 @@ import pytest
 import elbound
 
 ROOT = Path(__file__).parents[1]
-LAYERS = (
-    "errors", "regular", "exporting", "data", "networks", "likelihoods", "priors", "bounds", "views", "models",
-    "scores", "agreement", "calibration", "results", "device", "detector", "graphs", "onnxgraph", "onnxtrial",
-    "tracing", "engine", "collapse", "regret", "signature", "bundle", "scorer", "seen", "export", "recalibration",
-    "explanation", "counterfactual", "fit", "estimator", "evaluation", "cli", "__main__",
-)  # fmt: skip
-"""Inside the library a module imports only from lines above its own."""
+FLOORS = {
+    "elbound": (
+        "errors", "torch_graph", "schema", "data", "files", "model", "views", "scores", "device", "detector", "engines",
+        "bundle", "calibration", "diagnostics", "scorer", "explain", "fit", "estimator", "evaluation", "cli",
+        "__main__",
+    ),
+    "service": (
+        "settings", "threads", "errors", "memory", "http", "access", "queue", "scoring", "answers", "monitoring",
+        "models", "v2", "uploads", "state", "page", "routes", "app", "server", "commands",
+    ),
+    "training": (
+        "options", "interrupt", "console", "config", "inputs", "report", "score", "explain", "bundles", "train", "demo",
+        "commands",
+    ),
+}  # fmt: skip
+"""The folders and loose modules of each package, from the ground up: each imports only from those before it."""
 NOT_IN_THE_LIBRARY = {"fastapi", "starlette", "uvicorn", "prometheus_client", "ray", "orjson_http"}
 TRAIN_EXTRA = {"sklearn", "matplotlib", "httpx", "python_calamine"}
 MAY_NEED_THE_EXTRA = {
@@ -60,18 +69,36 @@ def test_the_library_knows_nothing_of_http() -> None:
         assert not wrong, f"{file.relative_to(ROOT)} imports {wrong}"
 
 
-def layer(module: str) -> int:
-    return LAYERS.index(module.split(".")[1])
-
-
-def test_inside_the_library_imports_point_upwards() -> None:
-    for file in files("elbound"):
-        module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
-        if module == "elbound.__init__":
+@pytest.mark.parametrize("package", FLOORS)
+def test_inside_a_package_imports_point_down(package: str) -> None:
+    floors = FLOORS[package]
+    for file in files(package):
+        own = file.relative_to(ROOT / package).with_suffix("").parts[0]
+        if own == "__init__":
             continue
+        assert own in floors, f"{file.relative_to(ROOT)} stands on no floor"
         for name in imports(file):
-            if name.startswith("elbound."):
-                assert layer(name) <= layer(module), f"{module} imports {name}, which stands below it"
+            parts = name.split(".")
+            if parts[0] == package and len(parts) > 1 and parts[1] in floors:
+                above = floors.index(parts[1]) > floors.index(own)
+                assert not above, f"{file.relative_to(ROOT)} imports {name}, which stands above it"
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_no_module_imports_itself_in_a_circle(package: str) -> None:
+    modules = {".".join(file.relative_to(ROOT).with_suffix("").parts): imports(file) for file in files(package)}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path[path.index(module) :], module))
+        if module not in done:
+            for name in sorted(modules[module]):
+                if name in modules:
+                    visit(name, (*path, module))
+            done.add(module)
+
+    for module in modules:
+        visit(module, ())
 
 
 def test_only_these_files_need_the_train_extra() -> None:

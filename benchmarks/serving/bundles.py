@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from benchmarks.training import correlated
 from elbound.data.infer import infer_schema
-from elbound.engines.onnx_export import with_export
 from elbound.fit.detector import DetectorConfig, fit_detector
 from elbound.scorer import Scorer
 
@@ -57,5 +56,5 @@ def fit_bundles(folder: Path) -> Material:
     for name, profile in (("bench", "fast"), ("default", "default")):
         config = DetectorConfig(name=name, device="cpu", profile=profile, steps=STEPS)
         fit_detector(table, infer_schema(table).schema, config).save(folder / name)
-    with_export(Scorer.from_bundle(folder / "bench", device="cpu")).save(folder / "exported")
+    Scorer.from_bundle(folder / "bench", device="cpu").with_export().save(folder / "exported")
     return Material(folder, X[TRAIN_ROWS:])

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ READABLE = (str, int, float, np.generic, decimal.Decimal, datetime.date)
 EXACT = 2.0**53
 MAX_INTEGER_BITS = 4096
 """Integers beyond are infinite to us; Python would not even write them down."""
+AROUND_NAME = re.compile(r"^[\s\ufeff\u200b]+|[\s\ufeff\u200b]+$")
 
 
 def list_to_arrow(cells: Sequence[object]) -> pa.ChunkedArray:
@@ -121,3 +123,8 @@ def _written(cells: pa.ChunkedArray) -> pa.ChunkedArray:
 def printable(text: str) -> str:
     """`text` for a terminal: what is no printable character, as an escape would be, becomes a replacement mark."""
     return "".join(one if one.isprintable() else "\ufffd" for one in text)
+
+
+def trimmed(name: str) -> str:
+    """A column's name without the spaces (no-break ones too) and byte order marks around it."""
+    return AROUND_NAME.sub("", name)

@@ -9,9 +9,9 @@ import pyarrow as pa
 from elbound.data.frames import Frame, as_table, without_mask
 from elbound.data.image import DEFAULT_MAX_PIXELS, ImagePreprocessor
 from elbound.data.items import TensorItems
+from elbound.data.raw import RawTable
 from elbound.data.table import Rows, TablePreprocessor
 from elbound.errors import SchemaError
-from elbound.files.formats import RawTable
 from elbound.schema import ImageSchema, TableSchema
 
 Items: TypeAlias = "pa.Table | Frame | RawTable | np.ndarray | Rows"

@@ -1,1 +1,1 @@
-"""What a trained model is asked beside its scores: collapse, regret, fresh calibration."""
+"""What a trained detector is asked beside its scores: whether it uses its latent, and likelihood regret."""

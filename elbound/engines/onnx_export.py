@@ -17,13 +17,12 @@ from elbound.engines.onnx_graph import check_graph
 from elbound.engines.traced import Scores
 from elbound.errors import BundleError, ConfigError, MissingExtra
 from elbound.schema import ImageSchema, TableSchema
-from elbound.scorer import Scorer
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def check_export(schema: TableSchema | ImageSchema) -> None:
-    """Raise where `with_export` would fail: MissingExtra, or ConfigError that names the part; asked before a fit."""
+    """Raise where `exported` would fail: MissingExtra, or ConfigError that names the part; asked before a fit."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise MissingExtra(f"--export onnx needs {', '.join(missing)}: pip install 'elbound[export]'")
@@ -35,26 +34,24 @@ def check_export(schema: TableSchema | ImageSchema) -> None:
         )
 
 
-def with_export(scorer: Scorer) -> Scorer:
-    """The same scorer with the graph of its detector, which `save` writes into the bundle.
+def exported(detector: Detector, schema: TableSchema | ImageSchema, golden: Tensor, *, name: str) -> bytes:
+    """The ONNX graph of a detector, compared with torch before it is given out.
 
-    The graph is compared with torch before it is given out: on the golden rows, on rows with gaps and on far ones.
-    Raises as `check_export`, and BundleError where the detector has no graph or one that scores otherwise.
+    They are compared on the golden rows `(n, *event)`, on rows with gaps and on far ones; `name` is the model's, for
+    messages. Raises as `check_export`, and BundleError where the detector has no graph or one that scores otherwise.
     """
-    check_export(scorer.schema)
-    assert isinstance(scorer.schema, TableSchema)
-    detector = copy.deepcopy(scorer.detector).cpu().eval()
-    graph = export_detector(detector, scorer.golden)
+    check_export(schema)
+    assert isinstance(schema, TableSchema)
+    detector = copy.deepcopy(detector).cpu().eval()
+    graph = export_detector(detector, golden)
     check_graph(graph)
-    worst = disagreement(detector, load_graph(graph), hard_rows(scorer.golden, scorer.schema))
+    worst = disagreement(detector, load_graph(graph), hard_rows(golden, schema))
     if not worst <= AGREEMENT:
         raise BundleError(
-            f"the exported graph of {scorer.name} scores rows {worst:.2g} off (relative; at most {AGREEMENT:g})",
+            f"the exported graph of {name} scores rows {worst:.2g} off (relative; at most {AGREEMENT:g})",
             code="export_failed",
         )
-    return Scorer(
-        scorer.manifest, scorer.detector, scorer.calibration, scorer.golden, device=scorer.device, export=graph
-    )
+    return graph
 
 
 def export_detector(detector: Detector, example: Tensor) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from elbound.data.celltext import trimmed
 from elbound.errors import DecodeError, LimitExceeded, SchemaError
 from elbound.files.kinds import not_utf8
 from elbound.schema import doubled_names, list_names
@@ -28,7 +29,6 @@ SEP_LINE = re.compile(r'"?sep=(?P<delimiter>[,;\t|:^~ ])"?[ \t,;|]*(?:\r\n|\r|\n
 """Excel's first line that names the delimiter."""
 ONE_LINE = re.compile(r'(?:[^"\r\n]+|"[^"]*")*[^\r\n]*')
 DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
-AROUND_NAME = re.compile(r"^[\s\ufeff\u200b]+|[\s\ufeff\u200b]+$")
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)*|[.,]\d+)([eE][-+]?\d+)?\s*%?")
 
 
@@ -114,11 +114,6 @@ def csv_head(start: bytes) -> CsvHead:
     body = skipped + len(text[: header.end].encode())
     passed = tuple((row.line, _shown(row)) for row in above if row.filled)
     return CsvHead(tuple(map(trimmed, header.cells)), delimiter, body, header.last_line, passed)
-
-
-def trimmed(name: str) -> str:
-    """A column's name without the spaces (no-break ones too) and byte order marks around it."""
-    return AROUND_NAME.sub("", name)
 
 
 def is_number(text: str) -> bool:

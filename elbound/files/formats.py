@@ -9,29 +9,26 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO
 
-import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
 
-from elbound.data.celltext import list_to_arrow
 from elbound.data.encodings import is_compact, write_out, written_bytes
-from elbound.data.items import TensorItems, keep_error
+from elbound.data.items import keep_error
 from elbound.data.memory import announce
-from elbound.data.table import Rows, TablePreprocessor
+from elbound.data.raw import RawTable
 from elbound.errors import DecodeError, ItemError, LimitExceeded
 from elbound.files.arrow_sizes import MeasuredStream
-from elbound.files.csv_head import MAX_HEADER_BYTES, CsvHead, csv_head, trimmed
+from elbound.files.csv_head import MAX_HEADER_BYTES, CsvHead, csv_head
 from elbound.files.csv_text import CsvText, RaggedRows, csv_options
 from elbound.files.json_bounds import MAX_PARSED_DEPTH, MOST_BYTES, HeldRows, check_depth, check_size
 from elbound.files.kinds import START_BYTES, as_utf8, check_csv
 from elbound.files.long_cells import long_cell
-from elbound.schema import TableSchema
 
 DICTIONARY_BYTES = 1 << 30
 """Text in row groups of Parquet up to this size is read as dictionaries, which Arrow ends at 2 GiB."""
@@ -62,67 +59,6 @@ class TableLimits:
 
 
 NO_LIMITS = TableLimits()
-
-
-@dataclass(frozen=True)
-class RawTable:
-    """Rows as they came: a table of raw cells or a list of JSON rows, and the unreadable ones by place.
-
-    `start` is the place of the first row in its file, by which rows without an identifier are called. `notes` say what
-    else stood in the file and was passed over, `delimiter` what stands between the cells of a CSV.
-    """
-
-    table: pa.Table | None = None
-    rows: Rows = ()
-    bad: dict[int, ItemError] = field(default_factory=dict)
-    start: int = 0
-    notes: tuple[str, ...] = ()
-    delimiter: str | None = None
-
-    @property
-    def n(self) -> int:
-        return (len(self.rows) if self.table is None else self.table.num_rows) + len(self.bad)
-
-    @property
-    def positions(self) -> np.ndarray:
-        """Where the readable rows stand among all."""
-        return np.setdiff1d(np.arange(self.n), np.fromiter(self.bad, np.int64, len(self.bad)))
-
-    def to_tensor(self, preprocessor: TablePreprocessor) -> TensorItems:
-        table, positions = self.table, self.positions
-        places = positions + self.start
-        if table is None:
-            items = preprocessor.rows_to_tensor(self.rows, places=places)
-        else:
-            items = preprocessor.to_tensor(_named_as(table, preprocessor.schema), places=places)
-        return items.among(positions, self.bad, start=self.start) if self.bad else items
-
-    def to_table(self) -> pa.Table:
-        """All rows as one table; raises the first bad row's error."""
-        if self.bad:
-            raise self.bad[min(self.bad)]
-        if self.table is not None:
-            return self.table
-        objects = [row for row in self.rows if isinstance(row, dict)]
-        if len(objects) < len(self.rows):
-            raise DecodeError("a table to train on needs objects with column names on every line")
-        names = list(dict.fromkeys(name for row in objects for name in row))
-        return pa.table({name: list_to_arrow([row.get(name) for row in objects]) for name in names})
-
-
-def _named_as(table: pa.Table, schema: TableSchema) -> pa.Table:
-    """The table with its names as the schema has them: with the spaces that a model from elsewhere has around some.
-
-    A column without a name that the schema does not know, as pandas writes the row number, is dropped.
-    """
-    names = table.column_names
-    known = {*schema.names, *(column.name for column in schema.ignored), schema.id_column, schema.group_by}
-    if "" in names and "" not in known:
-        table = table.drop_columns([""])
-    untrimmed = {trimmed(name): name for name in known if name and name not in names and trimmed(name) != name}
-    if untrimmed:
-        table = table.rename_columns([untrimmed.get(name, name) for name in table.column_names])
-    return table
 
 
 def parse_csv(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from elbound.errors import ItemError
 
 if TYPE_CHECKING:
-    from elbound.files.formats import RawTable
+    from elbound.data.raw import RawTable
 
 MAX_SHOWN = 100
 """Characters of a column's name that an error repeats."""

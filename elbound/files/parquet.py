@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from elbound.data.memory import announce
+from elbound.data.raw import RawTable
 from elbound.errors import DataError, DecodeError
-from elbound.files.formats import NO_LIMITS, PARQUET_COPIES, RawTable, TableLimits, decoding, plain_table, text_columns
+from elbound.files.formats import NO_LIMITS, PARQUET_COPIES, TableLimits, decoding, plain_table, text_columns
 from elbound.files.pieces import TablePiece, Wanted
 
 PARQUET_BUFFER_BYTES = 1 << 20

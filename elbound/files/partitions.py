@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from elbound.data.celltext import as_text, numbers_or_none
+from elbound.data.raw import RawTable
 from elbound.errors import SchemaError, UnsupportedMedia
-from elbound.files.formats import RawTable
 
 MISSING = "__HIVE_DEFAULT_PARTITION__"
 Partitions = Mapping[str, str | None]

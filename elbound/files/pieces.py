@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from elbound.data.raw import RawTable
 from elbound.errors import DataError, ItemError
-from elbound.files.formats import RawTable
 
 Wanted: TypeAlias = "Callable[[int], bool]"
 """Whether the piece of this number, counted from 0 in its file, is to be read."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from service.access.routes import RouteTable
-from service.errors import is_v2
+from service.http.error_answers import is_v2
 
 REFUSALS = {
     "401": "The key is missing, unknown or revoked.",

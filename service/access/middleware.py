@@ -9,7 +9,8 @@ from elbound.errors import ElboundError
 from service.access.caller import CALLER, Caller
 from service.access.keys import ApiKey
 from service.access.routes import RouteTable
-from service.errors import Forbidden, on_elbound_error
+from service.errors import Forbidden
+from service.http.error_answers import on_elbound_error
 
 
 class Doorkeeper(Protocol):

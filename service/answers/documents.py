@@ -8,7 +8,8 @@ import numpy as np
 
 from elbound.calibration.calibration import POOLED
 from elbound.scorer import Scorer
-from service.scoring.score import Answer, Terms, item_error
+from service.scoring.score import Answer, item_error
+from service.scoring.terms import Terms
 
 Layout = Literal["items", "columns"]
 

@@ -15,7 +15,7 @@ from elbound.calibration.results import text_array
 from elbound.data.items import TensorItems
 from elbound.errors import ItemError
 from elbound.scorer import Scorer
-from service.uploads.spool import Spool, SpoolFile
+from service.memory.spool import Spool, SpoolFile
 
 NAME, GROUP, CODE, MESSAGE, WHERE = "name", "group", "code", "message", "where"
 

@@ -11,7 +11,8 @@ from elbound.calibration.calibration import ScoredItems
 from elbound.data.items import TensorItems
 from elbound.scorer import Scorer
 from service.answers.documents import fixed_header, item_documents, summary_document
-from service.scoring.score import INTERACTIVE_ROWS, Answer, Terms
+from service.scoring.score import INTERACTIVE_ROWS, Answer
+from service.scoring.terms import Terms
 
 
 class Batch:

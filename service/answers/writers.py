@@ -15,9 +15,9 @@ import pyarrow.ipc
 from elbound.calibration.results import result_table
 from elbound.errors import ElboundError
 from service.answers.documents import item_documents
-from service.errors import error_body
+from service.http.error_answers import error_body
+from service.http.media_types import ARROW, CSV, NDJSON
 from service.scoring.score import Answer
-from service.uploads.decode import ARROW, CSV, NDJSON
 
 HEADER, SUMMARY = "header", "summary"
 """Trailing columns of CSV: JSON, on the first row and on the last."""

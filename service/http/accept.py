@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from elbound.errors import LimitExceeded
 from service.errors import NotAcceptable
-from service.uploads.decode import ALIASES, ARROW, CSV, JSON, NDJSON
+from service.http.media_types import ALIASES, ARROW, CSV, JSON, NDJSON
 
 FORMS = (JSON, NDJSON, CSV, ARROW)
 """What an answer may be written as, what is taken first among equals first."""

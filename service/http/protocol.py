@@ -18,19 +18,12 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from uvicorn.server import ServerState
 
 from elbound.errors import ElboundError
-from service.errors import (
-    BREAK_OFF,
-    REFUSED,
-    Overloaded,
-    RequestTimeout,
-    Stopping,
-    TooManyConnections,
-    answer_of,
-)
+from service.errors import Overloaded, RequestTimeout, Stopping, TooManyConnections
 from service.http.bounds import BoundedProtocol
 from service.http.deadlines import BodyClock, Rate, Sweep, ticks
+from service.http.error_answers import BREAK_OFF, REFUSED, answer_of
 from service.http.headers import with_defaults
-from service.monitoring.logs import REQUEST_ID, REQUEST_ID_HEADER, new_request_id, request_id_of
+from service.http.request_id import REQUEST_ID, REQUEST_ID_HEADER, new_request_id, request_id_of
 from service.settings import Settings
 
 SPARE_CONNECTIONS = 64

@@ -6,7 +6,7 @@ from elbound.bundle.signature import Trust
 from elbound.scorer import Scorer
 from service.answers.documents import fixed_header
 from service.models.registry import ServedModel
-from service.scoring.score import Terms
+from service.scoring.terms import Terms
 
 
 def open_bundle(folder: Path, *, device: str, trust: Trust, max_bytes: int) -> ServedModel:

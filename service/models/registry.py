@@ -8,7 +8,7 @@ from elbound.errors import ConfigError
 from elbound.scorer import Scorer
 from service.answers.together import TogetherRun
 from service.errors import ModelNotFound, ModelRequired
-from service.scoring.score import Terms
+from service.scoring.terms import Terms
 
 MAX_RUNS = 64
 

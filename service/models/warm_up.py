@@ -4,7 +4,7 @@ import math
 
 from service.models.registry import ServedModel
 from service.queue.batcher import SHORT_ROWS, Batcher
-from service.scoring.score import Terms
+from service.scoring.terms import Terms
 
 ROUNDS = 3
 """Of each size; what a batch is expected to cost follows what the last ones did."""

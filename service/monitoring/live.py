@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 from collections import Counter as Sums
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import orjson
@@ -13,16 +13,15 @@ from prometheus_client import Counter
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from elbound.scorer import Scorer
 from service.access.caller import caller_of, until_left
 from service.access.routes import ROUTES
-from service.errors import ERROR_CODE, TooManyStreams, error_body
+from service.errors import TooManyStreams
+from service.http.error_answers import ERROR_CODE, error_body
+from service.http.media_types import NDJSON
 from service.monitoring.histograms import P_VALUE_EDGES
-from service.monitoring.metrics import SECONDS
+from service.monitoring.metrics import SECONDS, Metrics
 from service.monitoring.store import MODEL
-from service.uploads.decode import NDJSON
-
-if TYPE_CHECKING:
-    from service.state import State
 
 PERIOD_S = 1.0
 SCORING = tuple(row.split(" ")[1] for row, access in ROUTES.items() if access == "score")
@@ -102,22 +101,30 @@ class LiveAnswer(Response):
         await send({"type": "http.response.body", "body": last})
 
 
-def live_record(state: "State") -> bytes:
-    """A line of JSON. Counts are from the start of the process, so that whoever misses a record misses nothing."""
-    metrics = state.metrics
+def live_record(
+    metrics: Metrics,
+    scorers: Iterable[Scorer],
+    *,
+    ready: bool,
+    queue_depth: int,
+    queue_limit: int,
+    uploads_open: int,
+) -> bytes:
+    """A line of JSON about the models of `scorers`. Counts are from the start of the process, so that a reader who
+    misses a record loses nothing."""
     metrics.settle()
     by_status = _sums(metrics.requests, "status")
     items, errors = _sums(metrics.items, *MODEL, "verdict"), _sums(metrics.rejected, *MODEL)
     series = metrics.request_seconds.series
     timed = [series[path].read()[0] for path in SCORING if path in series]
     models = []
-    for served in state.registry.models.values():
-        name, version = served.scorer.name, served.scorer.version
+    for scorer in scorers:
+        name, version = scorer.name, scorer.version
         models.append(
             {
                 "name": name,
                 "version": version,
-                "alpha": served.scorer.alpha,
+                "alpha": scorer.alpha,
                 "items": {
                     "normal": items[name, version, "normal"],
                     "anomaly": items[name, version, "anomaly"],
@@ -128,10 +135,10 @@ def live_record(state: "State") -> bytes:
         )
     record = {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "ready": state.ready,
-        "queue_depth": state.batcher.waiting_rows,
-        "queue_limit": state.settings.max_queue_rows,
-        "uploads_open": state.streams.open,
+        "ready": ready,
+        "queue_depth": queue_depth,
+        "queue_limit": queue_limit,
+        "uploads_open": uploads_open,
         "requests": {
             "total": sum(by_status.values()),
             "refused": sum(number for (status,), number in by_status.items() if "400" <= status < "500"),

@@ -4,13 +4,10 @@ What an unforeseen exception says may quote what it could not read. Its type and
 where `log_level` is debug.
 """
 
-import itertools
 import logging
 import random
-import re
-import secrets
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
@@ -19,31 +16,12 @@ import orjson
 from elbound.errors import ElboundError
 from service.settings import Settings
 
-REQUEST_ID = "elbound.request_id"
-"""Where the scope of a request has its id."""
-REQUEST_ID_HEADER = b"x-request-id"
 FIELDS = "elbound_fields"
 """The attribute of a log record with facts of its own."""
 current_request: ContextVar[str | None] = ContextVar("current_request", default=None)
 """The id of the request that is being answered."""
 
-SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 logger = logging.getLogger("elbound")
-_process = secrets.token_hex(8).encode()
-_numbers = itertools.count(1)
-
-
-def new_request_id() -> bytes:
-    """One that no other request has, here or elsewhere: it tells what belongs together and keeps no secret."""
-    return b"%b-%x" % (_process, next(_numbers))
-
-
-def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The caller's `X-Request-ID` where it is sane, else a new one."""
-    for name, value in headers:
-        if name == REQUEST_ID_HEADER:
-            return value if SANE_ID.fullmatch(value) else new_request_id()
-    return new_request_id()
 
 
 class RequestLog:

@@ -18,11 +18,12 @@ from elbound.data.items import TensorItems
 from elbound.errors import ElboundError
 from elbound.scorer import Scorer
 from service.access.caller import CALLER
-from service.errors import ERROR_CODE, REFUSED, answer_of
+from service.http.error_answers import ERROR_CODE, REFUSED, answer_of
 from service.http.headers import with_defaults
+from service.http.request_id import REQUEST_ID
 from service.monitoring.drift import ModelDrift
 from service.monitoring.histograms import Buckets, Histogram, PValues, Stage
-from service.monitoring.logs import REQUEST_ID, RequestLog, current_request
+from service.monitoring.logs import RequestLog, current_request
 from service.monitoring.store import MODEL, StoreMetrics
 from service.queue.jobs import BatchRecord
 

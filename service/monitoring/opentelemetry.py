@@ -14,7 +14,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from elbound import __version__
-from service.errors import ERROR_CODE
+from service.http.error_answers import ERROR_CODE
 from service.monitoring.metrics import METHODS
 from service.queue.jobs import BatchRecord
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from elbound.schema import TableSchema
 from elbound.scorer import Scorer
-from service.uploads.decode import ARROW, CSV, JSON, MEDIA_TYPES, MULTIPART, NDJSON, NPY, PARQUET, ZIP
+from service.http.media_types import ARROW, CSV, JSON, MEDIA_TYPES, MULTIPART, NDJSON, NPY, PARQUET, ZIP
 
 ROWS = 2
 PILLOW_FORMATS = {

@@ -9,7 +9,7 @@ from elbound.scorer import Scorer
 from service.answers.documents import fixed_header
 from service.answers.schemas import ErrorAnswer, Limits, ModelAnswer, ModelsAnswer
 from service.models.store.records import StoreModel
-from service.scoring.score import Terms
+from service.scoring.terms import Terms
 from service.state import state_of
 
 HEADER_FIELDS = ("guarantee", "smallest_alpha", "warning", "realised_rate", "verdict", "scores")

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from elbound.errors import ConfigError
 from elbound.scorer import Scorer
-from service.scoring.explain import Wanted
-from service.scoring.score import Terms
+from service.scoring.terms import Terms, Wanted
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from starlette.datastructures import QueryParams
 
 from elbound.errors import ConfigError
 from service.answers.documents import Layout
-from service.scoring.explain import Wanted
+from service.scoring.terms import Wanted
 
 T = TypeVar("T", bound=str)
 DEADLINE_HEADER = "x-request-deadline-ms"

@@ -16,14 +16,16 @@ from service.answers.documents import Layout, answer_document
 from service.answers.schemas import ErrorAnswer, ScoreAnswer
 from service.http.accept import STREAMED, answer_form, pointing_to_streams
 from service.http.body import content_encoding, expand, read_body
+from service.http.media_types import IMAGES, JSON
 from service.memory.budget import HeldResponse, Holding
 from service.routes.order import Order, check_streams
 from service.routes.parameters import DEADLINE_HEADER, HEADERS, PARAMETERS, Query, due_time, parse_query
 from service.routes.stream import StreamedScore
-from service.scoring.explain import Explaining, Wanted, check_count
-from service.scoring.score import Answer, Terms, check_groups, score_items
+from service.scoring.explain import Explaining
+from service.scoring.score import Answer, score_items
+from service.scoring.terms import Terms, Wanted, check_count, check_groups
 from service.state import State, state_of
-from service.uploads.decode import IMAGES, JSON, Remaining, Upload, decode_upload, media_type_of
+from service.uploads.decode import Remaining, Upload, decode_upload, media_type_of
 
 INLINE_BYTES = 16_384
 """JSON up to this size is parsed on the event loop: a thread costs more than the parsing."""

@@ -9,12 +9,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from elbound.errors import ElboundError
 from service.access.caller import caller_of, until_left
 from service.answers.together import answers_alone
-from service.errors import on_disconnect, on_elbound_error, on_unexpected_error
+from service.http.error_answers import on_disconnect, on_elbound_error, on_unexpected_error
+from service.http.media_types import JSON
 from service.routes.parameters import DEADLINE_HEADER, Query, due_time, parse_query
 from service.routes.score import INLINE_BYTES, answer_items, encode
-from service.scoring.score import Terms
+from service.scoring.terms import Terms
 from service.state import State
-from service.uploads.decode import JSON, Remaining, Upload, decode_upload
+from service.uploads.decode import Remaining, Upload, decode_upload
 
 DEADLINE = DEADLINE_HEADER.encode()
 PATH = "/score"

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from elbound.errors import ConfigError
 from service.answers.schemas import ErrorAnswer
 from service.answers.store_schemas import ActiveAnswer, ShadowAnswer
+from service.errors import NoShadow, NotInStore
 from service.http.body import read_body
-from service.models.store.errors import NoShadow, NotInStore
 from service.models.store.models import StoreModels
 from service.models.store.records import StoreModel
 from service.state import state_of

@@ -25,8 +25,9 @@ from service.access.caller import Caller, caller_of, turn_key, unless_left
 from service.answers.documents import fixed_header, groups_document, summary_document
 from service.answers.held import HeldResults
 from service.answers.writers import WRITERS
-from service.errors import BREAK_OFF, ERROR_CODE, CallerLeft, DeadlineExceeded, Overloaded, forget_frames
+from service.errors import CallerLeft, DeadlineExceeded, Overloaded
 from service.http.body import body_too_large, check_encoding
+from service.http.error_answers import BREAK_OFF, ERROR_CODE, forget_frames
 from service.monitoring.metrics import STREAMED
 from service.routes.order import Order
 from service.scoring.score import TOLD_ERRORS, Answer, none_scored

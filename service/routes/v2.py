@@ -12,14 +12,15 @@ from elbound.data.items import TensorItems
 from elbound.errors import ConfigError
 from elbound.scorer import Scorer
 from service.access.caller import caller_of, turn_key
-from service.errors import V2, ModelNotFound
+from service.errors import ModelNotFound
 from service.http.body import WINDOW_BITS, content_encoding, expand, read_body
 from service.http.compression import LEAST_BYTES, answer_encoding, compress
+from service.http.error_answers import V2
 from service.memory.budget import Holding
 from service.models.registry import ModelRegistry
 from service.routes.parameters import DEADLINE_HEADER, HEADERS, due_time
 from service.routes.score import INLINE_BYTES, INLINE_ITEMS, announces_few_bytes, answer_items
-from service.scoring.score import Terms
+from service.scoring.terms import Terms
 from service.state import State, state_of
 from service.uploads.decoding.tasks import inference
 from service.v2.items import TensorFacts, check_readable, inputs_of

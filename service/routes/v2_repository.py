@@ -5,8 +5,9 @@ from fastapi import APIRouter, Request, Response
 
 from elbound.errors import ConfigError, DecodeError
 from elbound.files.formats import load_json
-from service.errors import V2, StoreMissing
+from service.errors import StoreMissing
 from service.http.body import content_encoding, expand, read_body
+from service.http.error_answers import V2
 from service.state import state_of
 from service.v2.schemas import INDEX_BODY, REPOSITORY_BODY, V2Error, V2IndexEntry
 

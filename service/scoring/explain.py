@@ -1,16 +1,14 @@
 """Why an item is odd and what would be normal instead: computed through the queue, behind all who did not ask."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from elbound.calibration.calibration import POOLED
-from elbound.data.items import TensorItems
-from elbound.errors import ConfigError, LimitExceeded
 from elbound.explain import (
     FiredReasons,
     ImageShares,
@@ -18,49 +16,21 @@ from elbound.explain import (
     explain_fired,
     explain_images,
     explain_rows,
-    fired_documents,
-    image_documents,
-    row_documents,
 )
-from elbound.explain.counterfactual import Counterfactual, NearestNormal, check_counterfactual
+from elbound.explain.counterfactual import Counterfactual, NearestNormal
 from elbound.scorer import Scorer
 from service.queue.batcher import Batcher
 from service.queue.jobs import Rows
-from service.scoring.score import Answer, Terms
+from service.scoring.explained import Explained, Slice
+from service.scoring.score import Answer
+from service.scoring.terms import Wanted
 from service.settings import Settings
 
 SLICE_ITEMS = 16
 """The device explains at most so many items at once: nobody else waits for more."""
 
-Document = dict[str, object]
 R = TypeVar("R", bound=Rows)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a request asks for beyond scores; `top` is of the columns of a row, `heatmap` of images."""
-
-    explain: bool
-    top: int | None
-    heatmap: Literal["png", "npy"] | None
-    counterfactual: bool
-
-    def check(self, scorer: Scorer, terms: Terms) -> None:
-        """Raise ConfigError where this model has no such thing."""
-        if self.top is not None and scorer.image is not None:
-            raise ConfigError(f"top is for the columns of a table; {scorer.name} scores images", where="top")
-        if self.heatmap is not None and scorer.table is not None:
-            raise ConfigError(f"heatmap is for images; {scorer.name} scores rows of a table", where="heatmap")
-        if self.counterfactual:
-            check_counterfactual(scorer)
-            if terms.fdr is not None:
-                raise ConfigError(
-                    "fdr decides over all items together, so that none has a nearest normal of its own; leave one of "
-                    "them out",
-                    code="counterfactual_with_fdr",
-                    where="counterfactual",
-                )
 
 
 @dataclass(frozen=True)
@@ -91,61 +61,6 @@ class OwnRun(Generic[T]):
 
     def __call__(self, x: Tensor) -> Whole[T]:
         return Whole(self.work(x))
-
-
-@dataclass(frozen=True)
-class Slice:
-    """Events `(k, *event)` that were explained together: their shares, and what the scores that fired tell of them."""
-
-    x: Tensor
-    shares: RowShares | ImageShares
-    fired: Sequence[FiredReasons | None]
-
-
-@dataclass(frozen=True)
-class Explained:
-    """The readable items in slices, where `explain` was asked for, and nearest normals by place."""
-
-    wanted: Wanted
-    max_counterfactual_items: int
-    slices: list[Slice] = field(default_factory=list)
-    nearest: dict[int, Counterfactual] = field(default_factory=dict)
-
-    def columns(self, scorer: Scorer, m: int) -> dict[str, list[Document | None]]:
-        """What is told of each of the `m` readable items; pictures are drawn here, so not for the event loop."""
-        columns: dict[str, list[Document | None]] = {}
-        if self.wanted.explain:
-            columns = {"explanation": [], "fired_explanation": []}
-            for one in self.slices:
-                columns["explanation"] += self._documents(scorer, one)
-                columns["fired_explanation"] += fired_documents(scorer, one.x, one.fired, self.wanted.top)
-        if self.wanted.counterfactual:
-            nearest = [self.nearest.get(place) for place in range(m)]
-            columns["counterfactual"] = [None if found is None else found.document(scorer) for found in nearest]
-        return columns
-
-    def _documents(self, scorer: Scorer, one: Slice) -> list[Document]:
-        if isinstance(one.shares, RowShares):
-            return row_documents(scorer, one.x, one.shares, self.wanted.top)
-        return image_documents(scorer, one.x, one.shares, as_npy=self.wanted.heatmap == "npy")
-
-    def searches(self, anomalies: int) -> dict[str, int]:
-        """How many of the `anomalies` had their nearest normal looked for, and how many not, by which limit."""
-        return {
-            "searched": len(self.nearest),
-            "left_out": anomalies - len(self.nearest),
-            "max_counterfactual_items": self.max_counterfactual_items,
-        }
-
-
-def check_count(items: TensorItems, *, max_explained_items: int) -> None:
-    """Raise LimitExceeded where more items were read than one upload may have explained."""
-    if len(items.x) > max_explained_items:
-        raise LimitExceeded(
-            f"{len(items.x):,} items; with explain=true or counterfactual=true at most {max_explained_items:,} are "
-            "taken (max_explained_items)",
-            where="explain",
-        )
 
 
 class Explaining:

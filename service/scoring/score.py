@@ -4,66 +4,23 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from elbound.calibration.calibration import Decisions, ScoredItems
-from elbound.calibration.conformal import check_alpha, check_guarantee
-from elbound.calibration.fdr import Discoveries, check_level, discover
+from elbound.calibration.fdr import Discoveries, discover
 from elbound.data.items import TensorItems
-from elbound.errors import ConfigError
 from elbound.scorer import Scorer
 from service.errors import NoItemScored
 from service.queue.batcher import Batcher
 from service.queue.jobs import Lane, Left
-
-if TYPE_CHECKING:
-    from service.scoring.explain import Explained
+from service.scoring.explained import Explained
+from service.scoring.terms import Terms
 
 INTERACTIVE_ROWS = 256
 """Uploads up to this size wait in the interactive lane."""
 TOLD_ERRORS = 1_000
 """Items whose errors are listed where not one of an upload could be scored; the others are counted."""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """By what rate a request wants to be answered.
-
-    `guarantee` None promises alpha on average; with `fdr` the decision is the whole upload's.
-    """
-
-    alpha: float
-    guarantee: float | None = None
-    fdr: float | None = None
-
-    @classmethod
-    def of(cls, scorer: Scorer, *, alpha: float | None, guarantee: float | None, fdr: float | None) -> "Terms":
-        """The bundle's own where None is given; a guarantee of 0 is none. Raises ConfigError."""
-        if fdr is not None:
-            check_level(fdr)
-            if scorer.calibration.item_groups is not None:
-                raise ConfigError(
-                    f"fdr is for one common calibration, and {scorer.name} has thresholds by group; leave one of "
-                    "them out: no proof covers both",
-                    code="fdr_with_groups",
-                    where="fdr",
-                )
-        if guarantee is None:
-            guarantee = scorer.guarantee
-        elif guarantee == 0:
-            guarantee = None
-        else:
-            check_guarantee(guarantee)
-        return cls(scorer.alpha if alpha is None else check_alpha(alpha), guarantee, fdr)
-
-    @property
-    def decided_by(self) -> str:
-        """What `is_anomaly` follows."""
-        if self.fdr is not None:
-            return "fdr"
-        return "p_value" if self.guarantee is None else "conditional_p_value"
 
 
 @dataclass(frozen=True)
@@ -74,7 +31,7 @@ class Answer:
     items: TensorItems
     scored: ScoredItems
     terms: Terms
-    explained: "Explained | None" = None
+    explained: Explained | None = None
 
     @cached_property
     def decisions(self) -> Decisions:
@@ -141,16 +98,6 @@ async def score_items(
     else:
         scored = scorer.within_groups(scored, items)
     return Answer(scorer, items, scored, terms)
-
-
-def check_groups(scorer: Scorer) -> None:
-    """Raise ConfigError where `group` means nothing to the model."""
-    if scorer.calibration.item_groups is None:
-        raise ConfigError(
-            f"{scorer.name} has no calibration groups; train it with --group-by, or leave out group",
-            code="group_unsupported",
-            where="group",
-        )
 
 
 def none_scored(items: TensorItems, *, n: int) -> NoItemScored:

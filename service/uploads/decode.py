@@ -10,59 +10,40 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from elbound.data.image import FORMATS
 from elbound.data.items import TensorItems
 from elbound.data.preprocessor import Preprocessor
+from elbound.data.raw import RawTable
 from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, SchemaError, UnsupportedMedia
-from elbound.files.formats import (
-    RawTable,
-    TableLimits,
-    load_json,
-    parse_arrow,
-    parse_csv,
-    parse_ndjson,
-    parse_parquet,
-)
+from elbound.files.formats import TableLimits, load_json, parse_arrow, parse_csv, parse_ndjson, parse_parquet
 from elbound.files.images import read_member, zip_images
 from elbound.files.json_matrix import json_matrix
 from elbound.files.long_cells import set_long_cells_aside
 from elbound.files.npy import parse_npy
 from elbound.files.workbooks import WORKBOOKS
 from elbound.schema import ImageSchema
+from service.http.media_types import (
+    ALIASES,
+    ARROW,
+    BY_SUFFIX,
+    CSV,
+    IMAGES,
+    JSON,
+    MEDIA_TYPES,
+    MULTIPART,
+    NDJSON,
+    NPY,
+    PARQUET,
+    ZIP,
+)
 from service.settings import Settings
 from service.uploads.forms import FormFile, form_files
 
-JSON = "application/json"
-NDJSON = "application/x-ndjson"
-CSV = "text/csv"
-PARQUET = "application/vnd.apache.parquet"
-ARROW = "application/vnd.apache.arrow.stream"
-NPY = "application/x-npy"
-ZIP = "application/zip"
-MULTIPART = "multipart/form-data"
-IMAGES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff")
 TABLES: dict[str, Callable[[BinaryIO, TableLimits], RawTable]] = {
     CSV: lambda source, limits: parse_csv(source, limits=limits),
     NDJSON: lambda source, limits: parse_ndjson(source, limits=limits),
     PARQUET: lambda source, limits: parse_parquet(source, limits=limits),
     ARROW: lambda source, limits: parse_arrow(source, limits=limits),
 }
-ALIASES = {
-    "application/ndjson": NDJSON,
-    "application/jsonl": NDJSON,
-    "application/x-parquet": PARQUET,
-    "application/csv": CSV,
-    "text/tab-separated-values": CSV,
-    "image/jpg": "image/jpeg",
-    "image/x-ms-bmp": "image/bmp",
-    "application/x-zip-compressed": ZIP,
-}
-BY_SUFFIX = {
-    ".csv": CSV, ".tsv": CSV, ".ndjson": NDJSON, ".jsonl": NDJSON, ".json": JSON, ".parquet": PARQUET,
-    ".arrow": ARROW, ".npy": NPY, ".zip": ZIP,
-    **{suffix: f"image/{kind.lower()}" for kind, suffixes in FORMATS.items() for suffix in suffixes},
-}  # fmt: skip
-MEDIA_TYPES = (JSON, NDJSON, CSV, PARQUET, ARROW, NPY, *IMAGES, ZIP, MULTIPART)
 MATRIX_BYTES = 8_192
 """From this size on JSON is first tried as an array of numbers."""
 

@@ -14,29 +14,20 @@ import pyarrow.ipc
 from elbound.data.items import TensorItems
 from elbound.data.memory import announce
 from elbound.data.preprocessor import Preprocessor
+from elbound.data.raw import RawTable
 from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded
 from elbound.files.csv_stream import csv_pieces
-from elbound.files.formats import RawTable, TableLimits
+from elbound.files.formats import TableLimits
 from elbound.files.images import read_member, zip_images
 from elbound.files.long_cells import set_long_cells_aside
 from elbound.files.npy import fortran_blocks, npy_blocks, read_header
 from elbound.files.parquet import ParquetHead, parquet_pieces
 from elbound.files.streams import arrow_pieces, ndjson_pieces
+from service.http.media_types import ARROW, CSV, NDJSON, NPY, PARQUET, ZIP
+from service.memory.spool import Spool, SpoolFile
 from service.settings import Settings
-from service.uploads.decode import (
-    ARROW,
-    CSV,
-    NDJSON,
-    NPY,
-    PARQUET,
-    ZIP,
-    check_kind,
-    check_zip,
-    media_type_of,
-    table_limits,
-)
+from service.uploads.decode import check_kind, check_zip, media_type_of, table_limits
 from service.uploads.feed import BrokenGzip
-from service.uploads.spool import Spool, SpoolFile
 
 PIECE_ROWS = 8_192
 PIECE_CELLS = 1 << 19

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from service.access.keys import ApiKey
 from service.errors import QuotaExceeded, TooManyStreams
+from service.memory.spool import Spool
 from service.queue.niceness import give_way
 from service.settings import Settings
-from service.uploads.spool import Spool
 
 OWN_READERS = 8
 """Threads of Arrow beyond one for each upload: one that waits for its sender holds up no other."""

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from service.app import create_app
-from service.errors import STATUS
+from service.http.error_answers import STATUS
 from service.monitoring.metrics import ALERTED
 from service.settings import Settings
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from elbound.bundle import load_bundle
 from elbound.bundle.manifest import document_digest
-from elbound.diagnostics.recalibration import recalibrated
 from elbound.engines.agreement import AGREEMENT, hard_rows
 from elbound.engines.engine import disagreement, load_graph
 from elbound.engines.onnx_export import check_export, export_detector
 from elbound.errors import BundleCorrupt, ConfigError, MissingExtra
+from elbound.fit.recalibration import recalibrated
 from elbound.schema import ImageSchema, TableSchema
 from elbound.scorer import Scorer
 from tests.conftest import mixed_table, odd_detector

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from elbound.diagnostics.recalibration import recalibrated
 from elbound.errors import ConfigError, DataError, SchemaError, TooFewItems
 from elbound.evaluation import realised_rate
+from elbound.fit.recalibration import recalibrated
 from elbound.scorer import Scorer
 from tests.conftest import mixed_table
 

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from elbound.diagnostics.recalibration import recalibrated
-from elbound.diagnostics.seen import matching_items
 from elbound.errors import DataError
+from elbound.fit.recalibration import recalibrated
+from elbound.fit.seen import matching_items
 from elbound.scorer import Scorer
 from tests.conftest import fit_table, mixed_table
 

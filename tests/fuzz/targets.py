@@ -16,10 +16,11 @@ from starlette.datastructures import Headers
 from elbound.bundle.archive import unpack_bundle
 from elbound.bundle.files import MANIFEST, read_manifest
 from elbound.data.infer import infer_schema
+from elbound.data.raw import RawTable
 from elbound.data.table import Rows, TablePreprocessor
 from elbound.errors import ElboundError
 from elbound.files.csv_stream import csv_pieces
-from elbound.files.formats import RawTable, TableLimits, load_json, parse_csv, parse_ndjson
+from elbound.files.formats import TableLimits, load_json, parse_csv, parse_ndjson
 from elbound.files.json_bounds import json_depth
 from elbound.files.json_matrix import json_matrix
 from elbound.files.long_cells import set_long_cells_aside

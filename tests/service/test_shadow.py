@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from elbound.data.table import TablePreprocessor
 from elbound.schema import Column, ImageSchema, TableSchema
 from elbound.scorer import Scorer
-from service.models.store.errors import NoShadow
+from service.errors import NoShadow
 from service.models.store.translation import translation
 from service.queue.batcher import Batcher
 from service.queue.jobs import Job

@@ -29,9 +29,9 @@ from elbound.device import cpu_workers
 from elbound.errors import ConfigError
 from elbound.scorer import Scorer
 from service.app import create_app
+from service.errors import StoreUnreadable
 from service.models import load as opening
 from service.models.store import source as sources
-from service.models.store.errors import StoreUnreadable
 from service.models.store.source import Listing, LocalStore, age, is_name
 from service.models.store.trail import MAX_KEPT, Trail
 from service.settings import Settings

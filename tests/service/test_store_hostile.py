@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from elbound.scorer import Scorer
+from service.errors import StoreUnreadable
 from service.models import load as opening
 from service.models.store import loader, source
-from service.models.store.errors import StoreUnreadable
 from service.models.store.loader import Loader
 from service.models.store.source import LocalStore
 from tests.elbound.test_hostile_bundles import HARMS, model_of, vouch

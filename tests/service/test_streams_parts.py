@@ -20,9 +20,9 @@ from elbound.scorer import Scorer
 from service.answers.held import HeldResults, pack, unpack
 from service.errors import CallerLeft, NotAcceptable, SpoolFull
 from service.http.accept import answer_form
-from service.uploads.decode import ARROW, CSV, JSON, NDJSON
+from service.http.media_types import ARROW, CSV, JSON, NDJSON
+from service.memory.spool import Spool
 from service.uploads.feed import FEED_BYTES, BrokenGzip, Feed, Unpacked
-from service.uploads.spool import Spool
 
 
 @pytest.fixture

@@ -21,12 +21,13 @@ from PIL import Image
 from elbound.data.items import TensorItems
 from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError, UnsupportedMedia
 from elbound.scorer import Scorer
+from service.http.media_types import ARROW, CSV, NDJSON, NPY, PARQUET, ZIP
+from service.memory.spool import Spool
 from service.settings import Settings
-from service.uploads.decode import ARROW, CSV, NDJSON, NPY, PARQUET, ZIP, Upload, decode_all, join
+from service.uploads.decode import Upload, decode_all, join
 from service.uploads.decoding.tasks import TASKS
 from service.uploads.feed import Feed, Unpacked
 from service.uploads.pieces import Reader
-from service.uploads.spool import Spool
 
 Case = tuple[Scorer, bytes, str]
 LOOP = asyncio.new_event_loop()

@@ -22,10 +22,12 @@ from starlette.requests import Request
 from elbound import __version__
 from elbound.errors import ElboundError
 from elbound.scorer import Scorer
-from service.errors import STATUS, NoItemScored, QuotaExceeded, answer_of, on_disconnect, on_unexpected_error
+from service.errors import NoItemScored, QuotaExceeded
 from service.http.compression import answer_encoding
-from service.scoring.score import Answer, Terms
-from service.v2.examples import infer_example
+from service.http.error_answers import STATUS, answer_of, on_disconnect, on_unexpected_error
+from service.routes.v2_examples import infer_example
+from service.scoring.score import Answer
+from service.scoring.terms import Terms
 from service.v2.items import TensorFacts, inputs_of
 from service.v2.outputs import encode_answer
 from service.v2.requests import WantedOutput

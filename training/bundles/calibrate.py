@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from elbound.bundle.files import check_target
-from elbound.diagnostics.recalibration import recalibrated
 from elbound.errors import ConfigError, DataError
+from elbound.fit.recalibration import recalibrated
 from elbound.scorer import Scorer
 from training.console import console, show_calibration, warn
 from training.score.pieces import all_items

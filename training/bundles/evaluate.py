@@ -9,8 +9,8 @@ from rich.table import Table
 
 from elbound.calibration.calibration import ScoredItems
 from elbound.calibration.conformal import check_alpha
-from elbound.diagnostics.seen import matching_items
 from elbound.errors import ElboundError, MissingExtra
+from elbound.fit.seen import matching_items
 from elbound.scorer import Scorer
 from training.console import console, warn
 from training.report.facts import DefectFacts, NotChecked

@@ -10,8 +10,8 @@ import torch
 
 from elbound.calibration.calibration import ScoredItems
 from elbound.data.items import TensorItems
+from elbound.data.raw import RawTable
 from elbound.errors import DataError, DecodeError, ItemError, SchemaError, UnsupportedMedia
-from elbound.files.formats import RawTable
 from elbound.files.images import ImageFiles
 from elbound.files.readers import check_suffix
 from elbound.files.streams import table_pieces

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from elbound.bundle import check_target
-from elbound.engines.onnx_export import check_export, with_export
+from elbound.engines.onnx_export import check_export
 from elbound.errors import BundleError, ConfigError, DoubtfulData
 from elbound.fit.detector import DetectorConfig, fit_all
 from elbound.fit.image_defaults import settle_mode
@@ -74,7 +74,7 @@ def _settle_doubts(source: Source, *, anyway: bool) -> None:
 def _exported(scorer: Scorer) -> Scorer:
     """With its export; without one, and a warning, where that is not what torch computes: the training is not lost."""
     try:
-        return with_export(scorer)
+        return scorer.with_export()
     except BundleError as error:
         warn(f"{error.message}; the bundle is written without an export")
         return scorer

@@ -4,8 +4,8 @@ from collections.abc import Hashable
 from pathlib import Path
 
 from elbound.errors import BundleCorrupt, BundleUnavailable
+from service.errors import StoreReadOnly, StoreUnreadable
 from service.models.remote import RemoteStore
-from service.models.store.errors import StoreReadOnly, StoreUnreadable
 from service.models.store.source import Listing, age, is_name
 
 

@@ -11,11 +11,8 @@ from typing import NamedTuple
 from elbound.bundle.signature import Trust, TrustedKeys
 from elbound.device import cpu_workers
 from elbound.errors import ElboundError
-from service.errors import ModelNotFound
-from service.models.load import open_bundle
-from service.models.registry import ServedModel
-from service.models.serving import Serving
-from service.models.store.errors import (
+from service.errors import (
+    ModelNotFound,
     NoShadow,
     NothingBefore,
     NotInStore,
@@ -23,6 +20,9 @@ from service.models.store.errors import (
     VersionNotFound,
     VersionRefused,
 )
+from service.models.load import open_bundle
+from service.models.registry import ServedModel
+from service.models.serving import Serving
 from service.models.store.loader import Loader, unless_stopping
 from service.models.store.records import NOTHING, Refusal, StoreModel
 from service.models.store.shadow import Shadow, Shadows

@@ -13,7 +13,7 @@ from elbound.bundle.files import replace_file
 from elbound.bundle.manifest import NAME_PATTERN
 from elbound.bundle.regular_file import open_regular
 from elbound.errors import BundleError
-from service.models.store.errors import StoreReadOnly, StoreUnreadable
+from service.errors import StoreReadOnly, StoreUnreadable
 
 PIN = "ACTIVE"
 MAX_PIN_BYTES = 256

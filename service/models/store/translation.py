@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from elbound.schema import Column, ImageSchema, TableSchema, list_names
-from service.models.store.errors import NoShadow
+from service.errors import NoShadow
 
 Translate = Callable[[Tensor], Tensor]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from elbound.data.raw import RawTable
 from elbound.errors import DataError, SchemaError, UnsupportedMedia
 from elbound.files.folders import is_hidden, passed_over, visible_files
-from elbound.files.formats import RawTable
 from elbound.files.partitions import partitions_of, with_partitions
 from elbound.files.readers import read_table, table_files
 from elbound.files.streams import table_pieces

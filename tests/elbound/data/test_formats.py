@@ -13,16 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from elbound.data.raw import RawTable
 from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError
-from elbound.files.formats import (
-    RawTable,
-    TableLimits,
-    decoding,
-    parse_arrow,
-    parse_csv,
-    parse_ndjson,
-    parse_parquet,
-)
+from elbound.files.formats import TableLimits, decoding, parse_arrow, parse_csv, parse_ndjson, parse_parquet
 from elbound.files.npy import parse_npy
 
 FUZZ = settings(max_examples=150, deadline=None, derandomize=True)

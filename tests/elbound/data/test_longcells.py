@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from elbound.data.raw import RawTable
 from elbound.errors import DecodeError, ItemError, LimitExceeded
-from elbound.files.formats import RawTable, TableLimits, load_json, parse_ndjson
+from elbound.files.formats import TableLimits, load_json, parse_ndjson
 from elbound.files.json_bounds import COSTS, json_bytes, json_depth
 from elbound.files.long_cells import long_cell, set_long_cells_aside
 

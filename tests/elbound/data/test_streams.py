@@ -12,9 +12,10 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
+from elbound.data.raw import RawTable
 from elbound.errors import DataError, DecodeError, LimitExceeded
 from elbound.files.csv_stream import WholeLines, csv_pieces
-from elbound.files.formats import RawTable, TableLimits
+from elbound.files.formats import TableLimits
 from elbound.files.pieces import TablePiece
 from elbound.files.readers import parse_file
 from elbound.files.streams import table_pieces

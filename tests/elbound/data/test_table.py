@@ -11,9 +11,9 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from elbound.data.raw import RawTable
 from elbound.data.table import TablePreprocessor
 from elbound.errors import ItemError, SchemaError
-from elbound.files.formats import RawTable
 from elbound.schema import Column, IgnoredColumn, TableSchema
 
 SCHEMA = TableSchema(

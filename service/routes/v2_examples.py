@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from elbound.scorer import Scorer
+from service.http.media_types import JSON
 from service.routes.examples import example_bodies
-from service.uploads.decode import JSON
 from service.v2.items import IMAGES, WHOLE, inputs_of
 from service.v2.tensors import BYTES
 

@@ -9,8 +9,8 @@ from elbound.bundle.manifest import ItemGroups, new_version, now_utc
 from elbound.calibration.calibration import Calibration, CalibrationGroups, min_group_items
 from elbound.calibration.conformal import check_alpha, check_guarantee
 from elbound.data.split import MIN_ITEMS
-from elbound.diagnostics.seen import matching_items
 from elbound.errors import DataError, SchemaError, TooFewItems
+from elbound.fit.seen import matching_items
 from elbound.scorer import Scorer
 
 STRANGE_DISTANCE, STRANGE_P = 0.5, 0.001
