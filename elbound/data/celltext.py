@@ -2,7 +2,6 @@
 
 import datetime
 import decimal
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +15,8 @@ READABLE = (str, int, float, np.generic, decimal.Decimal, datetime.date)
 EXACT = 2.0**53
 MAX_INTEGER_BITS = 4096
 """Integers beyond are infinite to us; Python would not even write them down."""
-AROUND_NAME = re.compile(r"^[\s\ufeff\u200b]+|[\s\ufeff\u200b]+$")
+AROUND_NAME = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\ufeff\u200b"
+"""White space, of which U+3000 is the last, byte order marks and zero-width spaces."""
 
 
 def list_to_arrow(cells: Sequence[object]) -> pa.ChunkedArray:
@@ -127,4 +127,4 @@ def printable(text: str) -> str:
 
 def trimmed(name: str) -> str:
     """A column's name without the spaces (no-break ones too) and byte order marks around it."""
-    return AROUND_NAME.sub("", name)
+    return name.strip(AROUND_NAME)

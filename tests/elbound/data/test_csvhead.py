@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from elbound.data.celltext import trimmed
 from elbound.data.raw import RawTable
 from elbound.data.table import TablePreprocessor
 from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError, UnsupportedMedia
@@ -129,6 +130,13 @@ def test_a_header_below_other_lines_is_as_long_as_any() -> None:
 
 
 SCHEMA = TableSchema(columns=(Column(name=" height", kind="numeric"),), ignored=(IgnoredColumn(name="w", reason=""),))
+
+
+def test_a_megabyte_of_spaces_within_a_name_is_passed_in_one_step() -> None:
+    """A pattern that ends in white space and `$` would take hours."""
+    name = "a" + " " * 1_000_000 + "b"
+    assert trimmed(f"\ufeff {name}\u200b\u00a0\u3000") == name
+
 
 
 @pytest.mark.parametrize("text", [" height\n2\n", "height\n2\n", "height ,w\n2,1\n", ",height\n0,2\n"])
