@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from elbound import errors as library
 from elbound.calibration.calibration import POOLED, ScoredItems
-from service import errors as service_errors
 from service.errors import DeadlineExceeded, Overloaded
+from service.http.error_answers import STATUS
 from service.queue.batcher import Batcher
 from service.queue.jobs import BatchRecord
 
@@ -263,4 +263,4 @@ def test_every_error_class_has_a_status() -> None:
         for kind in tree(library.ElboundError)
         if kind.__name__ != "Interrupted" and not kind.__module__.startswith("training")
     }
-    assert raised_while_serving == set(service_errors.STATUS)
+    assert raised_while_serving == set(STATUS)

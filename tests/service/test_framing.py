@@ -28,7 +28,7 @@ from service.settings import Settings
 NEXT = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
 """Follows every case: who takes it for a part of the body, or a part of the body for it, shows."""
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
-QUIET_S = 0.4
+QUIET_S = 1.0
 """All answers are there by then: every connection of a round has been sent its bytes at once."""
 CHUNKS = b"5\r\nhello\r\n0\r\n\r\n"
 LONG = 40_000
@@ -248,6 +248,15 @@ class Echo:
         await send({"type": "http.response.body", "body": body})
 
 
+def received(one: socket.socket) -> bytes:
+    """What has come by now."""
+    one.setblocking(False)
+    try:
+        return one.recv(1 << 20)
+    except OSError:
+        return b""
+
+
 def ask(address: tuple[str, int], sent: dict[str, list[bytes]]) -> dict[str, tuple[int, bytes]]:
     """By name the port that each was sent from, in pieces apart from each other, and what was answered."""
     found = {}
@@ -261,14 +270,16 @@ def ask(address: tuple[str, int], sent: dict[str, list[bytes]]) -> dict[str, tup
                     if turn < len(pieces):
                         opened[name].sendall(pieces[turn])
             time.sleep(0.02)
-        time.sleep(QUIET_S)
+        answers = dict.fromkeys(sent, b"")
+        last = time.monotonic()
+        while time.monotonic() < last + QUIET_S:
+            for name, one in opened.items():
+                if part := received(one):
+                    answers[name] += part
+                    last = time.monotonic()
+            time.sleep(0.02)
         for name, one in opened.items():
-            one.setblocking(False)
-            answers = b""
-            with contextlib.suppress(OSError):
-                while part := one.recv(1 << 20):
-                    answers += part
-            found[name] = one.getsockname()[1], answers
+            found[name] = one.getsockname()[1], answers[name]
     return found
 
 

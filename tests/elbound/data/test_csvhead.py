@@ -138,7 +138,6 @@ def test_a_megabyte_of_spaces_within_a_name_is_passed_in_one_step() -> None:
     assert trimmed(f"\ufeff {name}\u200b\u00a0\u3000") == name
 
 
-
 @pytest.mark.parametrize("text", [" height\n2\n", "height\n2\n", "height ,w\n2,1\n", ",height\n0,2\n"])
 def test_a_model_whose_names_have_spaces_scores_as_before(text: str) -> None:
     raw = parse_csv(io.BytesIO(text.encode()))

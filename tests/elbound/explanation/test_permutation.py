@@ -83,5 +83,5 @@ def test_permuting_columns_permutes_shares(table_scorer: Scorer, normal_rows: pa
     np.testing.assert_allclose(again.latent, found.latent, rtol=1e-4, atol=1e-4)
     for name in ("shares", "expected", "low", "high", "probability"):
         np.testing.assert_allclose(
-            getattr(again, name), getattr(found, name)[:, order], rtol=1e-4, atol=1e-4, err_msg=name
+            getattr(again, name), getattr(found, name)[:, order], rtol=1e-4, atol=2e-3, err_msg=name
         )
