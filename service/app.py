@@ -44,10 +44,11 @@ from service.monitoring.metrics import Metrics, MetricsMiddleware
 from service.page import routes as page
 from service.queue.batcher import Batcher
 from service.queue.jobs import BatchRecord
-from service.routes import calibration, drift, health, live, models, score, store, v2, v2_repository
+from service.routes import calibration, drift, health, live, models, store, v2, v2_repository
 from service.routes.examples import request_body
-from service.routes.small import SmallJsonMiddleware
 from service.routes.v2_examples import add_examples
+from service.score import declared
+from service.score.endpoint import ScoreEndpoint
 from service.settings import Settings
 from service.state import State
 from service.uploads.decoding.pool import Decoders
@@ -108,12 +109,12 @@ def create_app(settings: Settings, bundles: Sequence[Path | str], tracing: "Trac
         },
     )
     door = keys or LocalRules(any_host=settings.insecure)
-    admitted = AccessMiddleware(SmallJsonMiddleware(app.front, state=state), door=door, routes=table)
+    admitted = AccessMiddleware(ScoreEndpoint(app.front, state.frame), door=door, routes=table)
     app.front = MetricsMiddleware(admitted, metrics=metrics, log=RequestLog(settings.log_requests_percent))
     if tracing is not None:
         _trace(app, state, tracing)
     app.state.elbound = state
-    for part in (page, score, models, calibration, store, drift, health, live, v2, v2_repository):
+    for part in (page, declared, models, calibration, store, drift, health, live, v2, v2_repository):
         app.include_router(part.router)
     check_listed(app.routes)
     _document(app, state, table)

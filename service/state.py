@@ -1,13 +1,9 @@
 """What a running server holds, found from any request."""
 
-import time
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from elbound.calibration.calibration import Decisions, ScoredItems
-from elbound.data.items import TensorItems
-from elbound.scorer import Scorer
 from service.memory.budget import Budget
 from service.models.registry import ModelRegistry
 from service.models.serving import Serving
@@ -17,6 +13,7 @@ from service.monitoring.drift import DriftMonitor
 from service.monitoring.live import Live, live_record
 from service.monitoring.metrics import Metrics
 from service.queue.batcher import Batcher
+from service.score.frame import ScoreFrame
 from service.settings import Settings
 from service.threads import OwnThreads
 from service.uploads.decoding.pool import Decoders
@@ -40,9 +37,21 @@ class State:
     documents: OwnThreads = field(default_factory=lambda: OwnThreads("documents"))
     """Makes the documents of models that take a while."""
     live: Live = field(init=False)
+    frame: ScoreFrame = field(init=False)
 
     def __post_init__(self) -> None:
         self.live = Live(self._live_record, max_live_streams=self.settings.max_live_streams)
+        self.frame = ScoreFrame(
+            settings=self.settings,
+            registry=self.registry,
+            metrics=self.metrics,
+            batcher=self.batcher,
+            budget=self.budget,
+            decoders=self.decoders,
+            streams=self.streams,
+            drift=self.drift,
+            shadows=self.shadows,
+        )
 
     def _live_record(self) -> bytes:
         return live_record(
@@ -61,23 +70,6 @@ class State:
     @property
     def ready(self) -> bool:
         return self.loaded and self.batcher.alive and (self.store is None or self.store.complete)
-
-    async def count(self, scorer: Scorer, scored: ScoredItems, own: Decisions) -> None:
-        """Take note of scores that are answered; `own` are the decisions at the bundle's own rate."""
-        self.metrics.observe_scores(scorer, scored, own)
-        await self.drift.observe(scorer, scored.score)
-
-    async def follow(
-        self, scorer: Scorer, items: TensorItems, scored: ScoredItems, own: Decisions, *, start: int = 0
-    ) -> None:
-        """Count them, and let the model's shadow score the same items, the first of which is at `start`."""
-        await self.count(scorer, scored, own)
-        if scorer.name in self.shadows.running:
-            self.shadows.show(scorer, items, scored, own.is_anomaly, start=start)
-
-    def until(self, due: float) -> float:
-        """A request's own `due` time or the end of `deadline_ms` from now, whichever is earlier; monotonic clock."""
-        return min(due, time.monotonic() + self.settings.deadline_ms / 1000)
 
 
 def state_of(request: Request) -> State:

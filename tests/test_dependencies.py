@@ -19,7 +19,7 @@ FLOORS = {
     ),
     "service": (
         "settings", "threads", "errors", "memory", "http", "access", "queue", "scoring", "answers", "monitoring",
-        "models", "v2", "uploads", "state", "page", "routes", "app", "server", "commands",
+        "models", "v2", "uploads", "score", "state", "page", "routes", "app", "server", "commands",
     ),
     "training": (
         "options", "interrupt", "console", "config", "inputs", "report", "score", "explain", "bundles", "train", "demo",

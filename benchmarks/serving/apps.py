@@ -96,19 +96,19 @@ def _serve(bundle: Path, device: str, port: int) -> None:
     from service.settings import Settings
 
     create_app: Callable[..., Any] = vars(server)["create_app"]
-    small: Callable[..., Any] = vars(app)["SmallJsonMiddleware"]
+    endpoint: Callable[..., Any] = vars(app)["ScoreEndpoint"]
 
     def with_empty(*arguments: Any) -> Any:
         made = create_app(*arguments)
         _add_empty(made)
         return made
 
-    def before_empty(inner: Any, **options: Any) -> Any:
-        return small(Empty(inner), **options)
+    def before_empty(inner: Any, frame: Any) -> Any:
+        return endpoint(Empty(inner), frame)
 
     with (
         mock.patch.object(server, "create_app", with_empty),
-        mock.patch.object(app, "SmallJsonMiddleware", before_empty),
+        mock.patch.object(app, "ScoreEndpoint", before_empty),
         tempfile.TemporaryDirectory() as folder,
     ):
         keys = str(write_keys(Path(folder)))

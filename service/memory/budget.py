@@ -2,9 +2,6 @@
 
 import threading
 
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
-
 from elbound.errors import LimitExceeded
 from service.errors import MemoryFull
 from service.memory.freed import GivingBack
@@ -84,17 +81,3 @@ class Holding:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class HeldResponse(Response):
-    """An answer in JSON whose bytes are held until they are handed to the connection, which then counts them."""
-
-    media_type = "application/json"
-
-    def __init__(self, content: bytes, holding: Holding) -> None:
-        super().__init__(content)
-        self.holding = holding
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self.holding:
-            await super().__call__(scope, receive, send)

@@ -1,8 +1,8 @@
 """The Open Inference Protocol, version 2: health, metadata, inference."""
 
 import asyncio
-import contextlib
 import time
+from functools import partial
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -11,15 +11,15 @@ from elbound import __version__
 from elbound.data.items import TensorItems
 from elbound.errors import ConfigError
 from elbound.scorer import Scorer
-from service.access.caller import caller_of, turn_key
+from service.access.caller import caller_of
 from service.errors import ModelNotFound
-from service.http.body import WINDOW_BITS, content_encoding, expand, read_body
+from service.http.body import WINDOW_BITS
 from service.http.compression import LEAST_BYTES, answer_encoding, compress
 from service.http.error_answers import V2
 from service.memory.budget import Holding
 from service.models.registry import ModelRegistry
-from service.routes.parameters import DEADLINE_HEADER, HEADERS, due_time
-from service.routes.score import INLINE_BYTES, INLINE_ITEMS, announces_few_bytes, answer_items
+from service.score.frame import INLINE_BYTES, ScoreFrame, announces_few_bytes
+from service.score.parameters import DEADLINE_HEADER, HEADERS, due_time
 from service.scoring.terms import Terms
 from service.state import State, state_of
 from service.uploads.decoding.tasks import inference
@@ -133,62 +133,52 @@ def find_scorer(registry: ModelRegistry, name: str, version: str | None = None) 
 
 
 async def _infer(request: Request, name: str, version: str | None) -> Response:
-    """Read, score, encode: `score` with tensors around it."""
-    state = state_of(request)
+    """Read, score and encode: `POST /score` with tensors around it."""
+    frame = state_of(request).frame
     due = due_time(request.headers.get(DEADLINE_HEADER))
     if request.scope["query_string"]:
         raise ConfigError("an inference takes no query parameters; alpha is the bundle's own", where="query")
-    scorer = find_scorer(state.registry, name, version)
-    with state.budget.hold() as holding:
-        return await _score(request, state, scorer, due, holding)
+    scorer = find_scorer(frame.registry, name, version)
+    with frame.budget.hold() as holding:
+        return await _score(request, frame, scorer, due, holding)
 
 
-async def _score(request: Request, state: State, scorer: Scorer, due: float, holding: Holding) -> Response:
-    caller, at_once = caller_of(request.scope), scorer.image is None and announces_few_bytes(request)
-    async with contextlib.nullcontext() if at_once else caller.counting(state.until(due)):
-        body = await read_body(
-            request, max_body_bytes=state.settings.max_body_bytes, encodings=WINDOW_BITS, hold=holding.take
+async def _score(request: Request, frame: ScoreFrame, scorer: Scorer, due: float, holding: Holding) -> Response:
+    header_length = request.headers.get(HEADER_LENGTH)
+
+    async def decode(body: bytes) -> tuple[InferRequest, TensorItems]:
+        if scorer.image is None and len(body) <= INLINE_BYTES:
+            return inference(scorer.preprocessor, frame.settings, body, header_length)
+        found: tuple[InferRequest, TensorItems] = await frame.decode(
+            request, scorer, "inference", body, header_length, due=due, holding=holding
         )
-        with state.metrics.stage("decode"):
-            asked, items = await _read(request, body, scorer, state, due, holding)
-        caller.charge(items.n, unless_in_debt=at_once)
+        return found
+
+    asked, items = await frame.read(
+        request,
+        decode,
+        rows=lambda found: found[1].n,
+        counted_at_once=scorer.image is None and announces_few_bytes(request),
+        due=due,
+        holding=holding,
+        encodings=WINDOW_BITS,
+    )
     wanted = wanted_outputs(asked, scorer)
     if items.errors:
-        await state.metrics.observe_upload(scorer, items)
+        await frame.metrics.observe_upload(scorer, items)
         check_readable(items)
     if asked.timeout_us:
         due = min(due, time.monotonic() + asked.timeout_us / 1e6)
-    terms = Terms(scorer.alpha, scorer.guarantee)
-    answer = await answer_items(state, scorer, items, terms, due, caller, request.receive)
-    with state.metrics.stage("postprocess"):
-        if items.n <= INLINE_ITEMS:
-            encoded = encode_answer(answer, wanted, asked.id)
-        else:
-            encoded = await asyncio.to_thread(encode_answer, answer, wanted, asked.id)
-        return await _response(request, encoded.body, encoded.header_length)
-
-
-async def _read(
-    request: Request, body: bytes, scorer: Scorer, state: State, due: float, holding: Holding
-) -> tuple[InferRequest, TensorItems]:
-    """What is asked and its items: aside where that may take long."""
-    encoding, header_length, settings = content_encoding(request), request.headers.get(HEADER_LENGTH), state.settings
-    if encoding:
-        body = await asyncio.to_thread(
-            expand, body, encoding, max_expanded_bytes=settings.max_expanded_bytes, hold=holding.take
-        )
-    if scorer.image is None and len(body) <= INLINE_BYTES:
-        return inference(scorer.preprocessor, settings, body, header_length)
-    found: tuple[InferRequest, TensorItems] = await state.decoders.run(
-        scorer.preprocessor,
-        "inference",
-        body,
-        header_length,
-        key=turn_key(request.scope),
-        until=state.until(due),
-        holding=holding,
+    answer = await frame.score(
+        scorer,
+        items,
+        Terms(scorer.alpha, scorer.guarantee),
+        due=due,
+        caller=caller_of(request.scope),
+        receive=request.receive,
     )
-    return found
+    encoded = await frame.write(items.n, partial(encode_answer, answer, wanted, asked.id))
+    return await _response(request, encoded.body, encoded.header_length)
 
 
 async def _response(request: Request, body: bytes, header_length: int | None) -> Response:

@@ -214,7 +214,7 @@ def test_the_switch_takes_all_metrics_off_and_nothing_else() -> None:
     metrics.observe_batch(object())
     assert b'elbound_stage_duration_seconds_count{stage="decode"} 0.0' in metrics.render()
     assert layers(create_app(Settings(), [])) == ["MetricsMiddleware", *layers(app)]
-    assert layers(app) == ["AccessMiddleware", "SmallJsonMiddleware"]
+    assert layers(app) == ["AccessMiddleware", "ScoreEndpoint"]
 
 
 def layers(app: Service) -> list[str]:

@@ -29,7 +29,7 @@ from elbound.files.streams import ndjson_pieces
 from service.access.local import is_loopback_name
 from service.http.accept import answer_form
 from service.http.body import expand
-from service.routes.score import due_time, parse_query
+from service.score.parameters import due_time, parse_query
 from service.settings import Settings
 from service.uploads.decode import media_type_of, split_request
 from service.v2.requests import read_request

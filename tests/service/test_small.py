@@ -11,13 +11,11 @@ from collections.abc import Iterator
 
 import orjson
 import pytest
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Message
 
-from service.access.caller import CALLER, Caller
-from service.access.local import LocalRules
 from service.app import create_app
-from service.routes.score import INLINE_BYTES
-from service.routes.small import SmallJsonMiddleware
+from service.score.endpoint import ScoreEndpoint
+from service.score.frame import INLINE_BYTES
 from service.settings import Settings
 
 JSON = {"content-type": "application/json"}
@@ -146,41 +144,39 @@ def test_a_caller_that_leaves_half_way_leaves_a_working_server(server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "query", "passed_on"),
+    ("headers", "query", "is_shared"),
     [
-        ({b"content-length": b"2"}, b"", False),
-        (
-            {b"content-length": b"2", b"content-type": b"Application/JSON; charset=utf-8"},
-            b"model=rows&alpha=0.1",
-            False,
-        ),
-        ({}, b"", True),
-        ({b"content-length": b"2", b"content-encoding": b"gzip"}, b"", True),
-        ({b"content-length": b"2", b"content-type": b"text/csv"}, b"", True),
-        ({b"content-length": b"%d" % (INLINE_BYTES + 1)}, b"", True),
-        ({b"content-length": b"2"}, b"group=a", True),
-        ({b"content-length": b"2"}, b"explain=true", True),
-        ({b"content-length": b"2"}, b"nonsense=1", True),
+        ({b"content-length": b"2"}, b"", True),
+        ({b"content-length": b"2", b"content-type": b"Application/JSON; charset=utf-8"}, b"alpha=0.1", True),
+        ({b"content-length": b"2", b"accept": b"application/json, */*;q=0.5"}, b"", True),
+        ({}, b"", False),
+        ({b"content-length": b"2", b"content-encoding": b"gzip"}, b"", False),
+        ({b"content-length": b"2", b"content-type": b"text/csv"}, b"", False),
+        ({b"content-length": b"%d" % (INLINE_BYTES + 1)}, b"", False),
+        ({b"content-length": b"2"}, b"explain=true", False),
     ],
 )
-def test_what_takes_the_short_way(table_bundle, headers, query: bytes, passed_on: bool) -> None:
-    """Otherwise the tests above might compare the ordinary way with itself."""
+def test_which_requests_join_a_shared_batch(table_bundle, headers, query: bytes, is_shared: bool) -> None:
+    """Otherwise the tests above might compare the way of held uploads with itself."""
     went: list[str] = []
 
-    async def ordinary(scope: Scope, receive: Receive, send: Send) -> None:
-        went.append("ordinary")
+    async def score_small(*_: object) -> bytes:
+        went.append("shared")
+        return b"{}"
+
+    async def score_held(*_: object) -> bytes:
+        went.append("held")
+        return b"{}"
 
     async def receive() -> Message:
         return {"type": "http.request", "body": b"[]"}
 
-    async def send(message: Message) -> None:
-        went.append(message["type"])
+    async def send(_: Message) -> None: ...
 
-    state = create_app(Settings(device="cpu"), [table_bundle]).state.elbound
+    app = create_app(Settings(device="cpu"), [table_bundle])
+    endpoint = ScoreEndpoint(app, app.state.elbound.frame)
+    vars(endpoint).update(_score_small=score_small, _score_held=score_held)
     given = {b"content-type": b"application/json", **headers}
-    scope = {
-        "type": "http", "path": "/score", "method": "POST", "query_string": query, "headers": list(given.items()),
-        CALLER: Caller(LocalRules(any_host=True).everybody),
-    }  # fmt: skip
-    asyncio.run(SmallJsonMiddleware(ordinary, state)(scope, receive, send))
-    assert went == (["ordinary"] if passed_on else ["http.response.start", "http.response.body"])
+    scope = {"type": "http", "path": "/score", "method": "POST", "query_string": query, "headers": list(given.items())}
+    asyncio.run(endpoint(scope, receive, send))
+    assert went == (["shared"] if is_shared else ["held"])

@@ -29,9 +29,9 @@ from service.errors import CallerLeft, DeadlineExceeded, Overloaded
 from service.http.body import body_too_large, check_encoding
 from service.http.error_answers import BREAK_OFF, ERROR_CODE, forget_frames
 from service.monitoring.metrics import STREAMED
-from service.routes.order import Order
+from service.score.frame import ScoreFrame
+from service.score.request import ScoreRequest
 from service.scoring.score import TOLD_ERRORS, Answer, none_scored
-from service.state import State
 from service.uploads.decode import join
 from service.uploads.feed import Feed, Unpacked
 from service.uploads.pieces import Reader
@@ -64,13 +64,13 @@ class Tally:
 class StreamedScore(Response):
     """The answer to an upload. Until its first byte errors are raised; then they end it."""
 
-    def __init__(self, state: State, order: Order, headers: Headers) -> None:
+    def __init__(self, frame: ScoreFrame, asked: ScoreRequest, headers: Headers) -> None:
         """What the head of a request can be refused for is refused here. Raises UnsupportedMedia, LimitExceeded."""
-        super().__init__(media_type=order.form)
-        self.state = state
-        self.order = order
+        super().__init__(media_type=asked.form)
+        self.frame = frame
+        self.asked = asked
         self.reader = Reader(
-            order.scorer.preprocessor, headers.get("content-type", ""), state.settings, state.streams.spool
+            asked.scorer.preprocessor, headers.get("content-type", ""), frame.settings, frame.streams.spool
         )
         self.encoding = headers.get("content-encoding", "").strip().lower()
         announced, max_body_bytes = headers.get("content-length", ""), self.reader.max_body_bytes
@@ -82,8 +82,8 @@ class StreamedScore(Response):
         """Raises ElboundError, ClientDisconnect where nothing is answered yet."""
         scope[STREAMED] = True
         caller = caller_of(scope)
-        with self.state.streams.admit(caller.key):
-            work = Work(self.state, self.order, self.reader, self.encoding, caller, scope)
+        with self.frame.streams.admit(caller.key):
+            work = Work(self.frame, self.asked, self.reader, self.encoding, caller, scope)
             receiving = asyncio.create_task(work.receive(receive))
             scoring = asyncio.create_task(work.score())
             watching = asyncio.create_task(work.end_with_its_key())
@@ -105,19 +105,19 @@ class StreamedScore(Response):
         await unless_left(work.received.wait(), receiving)
         if refusal := work.caller.refusal:
             raise refusal
-        headers = [(b"content-type", self.order.form.encode())]
+        headers = [(b"content-type", self.asked.form.encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         with contextlib.suppress(ClientDisconnect):  # nobody listens any more
             await self._write(work, receiving, scope, send)
 
     async def _write(self, work: "Work", receiving: "asyncio.Task[None]", scope: Scope, send: Send) -> None:
         """The body of the answer, piece by piece."""
-        writer = WRITERS[self.order.form](fixed_header(self.order.scorer, self.order.terms))
+        writer = WRITERS[self.asked.form](fixed_header(self.asked.scorer, self.asked.terms))
         tally = Tally()
-        stage = self.state.metrics.stage
+        stage = self.frame.metrics.stage
         while not work.caller.refusal and (piece := await unless_left(work.held.take(), receiving)) is not None:
             with stage("postprocess"):
-                answer = Answer(self.order.scorer, *piece, self.order.terms)
+                answer = Answer(self.asked.scorer, *piece, self.asked.terms)
                 data = await asyncio.to_thread(writer.items, answer, tally.items)
                 tally.add(answer)
             await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -141,29 +141,31 @@ class StreamedScore(Response):
                 unseen=unseen,
             )
         }
-        if self.order.scorer.calibration.item_groups is not None:
-            document["groups"] = groups_document(self.order.scorer, self.order.terms, sorted(tally.groups))
+        if self.asked.scorer.calibration.item_groups is not None:
+            document["groups"] = groups_document(self.asked.scorer, self.asked.terms, sorted(tally.groups))
         return document
 
 
 class Work:
     """One upload: received, read and scored at the same time, each waiting for the other where it must."""
 
-    def __init__(self, state: State, order: Order, reader: Reader, encoding: str, caller: Caller, scope: Scope) -> None:
+    def __init__(
+        self, frame: ScoreFrame, asked: ScoreRequest, reader: Reader, encoding: str, caller: Caller, scope: Scope
+    ) -> None:
         """Raises LimitExceeded, MemoryFull where there is no memory for one more."""
-        self.holding = state.budget.hold()
+        self.holding = frame.budget.hold()
         self.holding.take(STREAM_BYTES)
         self.more_bytes = 0
         """What the piece that is read takes beyond `STREAM_BYTES`."""
         self.key = turn_key(scope)
-        self.state = state
-        self.order = order
+        self.frame = frame
+        self.asked = asked
         self.caller = caller
         self.loop = asyncio.get_running_loop()
         self.feed = Feed(self.loop, max_bytes=reader.max_body_bytes)
         raw = Unpacked(self.feed, max_bytes=reader.max_opened_bytes) if encoding == "gzip" else self.feed
         self.pieces = reader.pieces(raw, self._decode)
-        self.held = HeldResults(order.scorer, state.streams.spool, max_held_bytes=state.settings.max_held_bytes)
+        self.held = HeldResults(asked.scorer, frame.streams.spool, max_held_bytes=frame.settings.max_held_bytes)
         self.received = asyncio.Event()
         """Whether all of the body is here, or as much as is read of one that is of no use any more."""
         self.failure: ElboundError | None = None
@@ -171,7 +173,7 @@ class Work:
 
     async def receive(self, receive: Receive) -> None:
         """Take in the body, then wait until the caller leaves."""
-        settings = self.state.settings
+        settings = self.frame.settings
         dropped, until = 0, math.inf
         while True:
             message = await receive()
@@ -201,9 +203,9 @@ class Work:
     async def score(self) -> None:
         """Score piece after piece; while one is scored, the next is read. What goes wrong is kept in `failure`."""
         timer = None
-        if self.order.due < math.inf:
+        if self.asked.due < math.inf:
             late = DeadlineExceeded("the upload took longer than its deadline")
-            timer = self.loop.call_later(self.order.due - time.monotonic(), self.feed.abort, late)
+            timer = self.loop.call_later(self.asked.due - time.monotonic(), self.feed.abort, late)
         coming = self._read()
         try:
             while (items := await asyncio.shield(coming)) is not None:
@@ -221,11 +223,11 @@ class Work:
             self.feed.abort(self.failure or CallerLeft("the upload is read"))
             with contextlib.suppress(Exception):
                 await asyncio.shield(coming)
-            await self.loop.run_in_executor(self.state.streams.threads, self.pieces.close)
+            await self.loop.run_in_executor(self.frame.streams.threads, self.pieces.close)
             await self.held.end()
 
     def _read(self) -> "asyncio.Future[TensorItems | None]":
-        return self.loop.run_in_executor(self.state.streams.threads, self._next)
+        return self.loop.run_in_executor(self.frame.streams.threads, self._next)
 
     def _next(self) -> TensorItems | None:
         started, waited = time.perf_counter(), self.feed.waited_seconds
@@ -234,7 +236,7 @@ class Work:
         with asking(self._ask):
             items = next(self.pieces, None)
         seconds = time.perf_counter() - started - (self.feed.waited_seconds - waited)
-        self.state.metrics.stages["decode"].observe(seconds)
+        self.frame.metrics.stages["decode"].observe(seconds)
         return items
 
     def _ask(self, size: int) -> None:
@@ -253,12 +255,12 @@ class Work:
     ) -> Any:
         """Have a task done by a decoder process, from the thread that reads; see `Decoders.run`."""
         before = self.holding.size
-        run = self.state.decoders.run(
-            self.order.scorer.preprocessor,
+        run = self.frame.decoders.run(
+            self.asked.scorer.preprocessor,
             task,
             *args,
             key=self.key,
-            until=self.state.until(self.order.due),
+            until=self.frame.until(self.asked.due),
             holding=self.holding,
             files=files,
             on_piece=on_piece,
@@ -269,10 +271,10 @@ class Work:
             self.holding.give(self.holding.size - before)  # a piece has its place in STREAM_BYTES
 
     async def _score_piece(self, items: TensorItems) -> None:
-        scorer, metrics = self.order.scorer, self.state.metrics
-        if self.order.group is not None:
-            items = items.in_group(self.order.group)
-        await self.caller.until_solvent(self.order.due)
+        scorer, metrics = self.asked.scorer, self.frame.metrics
+        if self.asked.query.group is not None:
+            items = items.in_group(self.asked.query.group)
+        await self.caller.until_solvent(self.asked.due)
         self.caller.charge(items.n)
         await metrics.observe_upload(scorer, items)
         self.unseen += items.unseen
@@ -284,13 +286,13 @@ class Work:
         self.caller.use_all()
         parts = parts or [scorer.score_tensor(items.x)]
         scored = scorer.within_groups(ScoredItems.concatenate(parts), items)
-        await self.state.follow(scorer, items, scored, scorer.decide(scored), start=self.held.items)
+        await self.frame.follow(scorer, items, scored, scorer.decide(scored), start=self.held.items)
         await self.held.put(items, scored)
 
     async def _submit(self, rows: Tensor) -> ScoredItems:
         """The first of `rows` through the bulk lane; an upload that is half scored waits where the queue is full."""
-        batcher, run = self.state.batcher, self.order.scorer.score_tensor
-        until = self.state.until(self.order.due)
+        batcher, run = self.frame.batcher, self.asked.scorer.score_tensor
+        until = self.frame.until(self.asked.due)
         while True:
             n = batcher.slice_rows(run, "bulk")
             try:
