@@ -12,7 +12,7 @@ __all__ = ["blocks", "gaps_as_zero", "in_graph", "places"]
 
 def in_graph() -> bool:
     """Whether a graph is taken: for another engine, or by torch itself for small batches."""
-    return is_exporting() or torch._C._is_tracing()  # what torch.jit.is_tracing asks, without types
+    return is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
 
 
 def blocks(x: Tensor, size: int, dim: int = 0) -> tuple[Tensor, ...]:

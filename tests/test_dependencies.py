@@ -133,6 +133,67 @@ def test_nothing_is_pickled() -> None:
             assert not re.search(unsafe, file.read_text()), file
 
 
+OTHERS = {"torch", "uvicorn", "fastapi", "starlette", "httptools", "prometheus_client", "pyarrow", "PIL"}
+KNOWS_PRIVATE_NAMES = {"elbound/engines/torch_private.py"}
+"""Each is guarded: where a release does not have the names, the product works and is slower."""
+KNOWS_UVICORN = {"service/http/protocol.py", "service/http/bounds.py"}
+"""They stand around its HTTP protocol, so pyproject.toml bounds its version from above."""
+
+
+def private_names(file: Path) -> set[str]:
+    """What `file` uses of `OTHERS` whose name begins with one underscore."""
+    tree, bound, found = ast.parse(file.read_text()), set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OTHERS:
+            bound |= {alias.asname or alias.name for alias in node.names}
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in names if re.search(r"\._[^_]", name)}
+        elif isinstance(node, ast.Import):
+            bound |= {a.asname or a.name.split(".")[0] for a in node.names if a.name.split(".")[0] in OTHERS}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            text = ast.unparse(node)
+            if re.fullmatch(r"[\w.]+", text) and text.split(".")[0] in bound and re.search(r"\._[^_]", text):
+                found.add(text)
+    return found
+
+
+def test_private_names_of_others_are_used_in_one_guarded_place() -> None:
+    used = {}
+    for package in ("elbound", "training", "service"):
+        for file in files(package):
+            place = str(file.relative_to(ROOT))
+            if names := private_names(file):
+                used[place] = names
+            if any(name.startswith("uvicorn.protocols") for name in imports(file)):
+                assert place in KNOWS_UVICORN
+    assert set(used) == KNOWS_PRIVATE_NAMES, used
+
+
+GONE = """
+import logging, sys
+import torch, torch.jit._trace
+del torch.jit._trace._get_trace_graph, torch._C._jit_pass_constant_propagation
+import elbound, elbound.scorer
+from elbound.engines.engine import choose_engine, with_small_batches
+logging.basicConfig(level="INFO", stream=sys.stdout)
+scorer = elbound.Scorer.from_bundle(sys.argv[1], device="cpu")
+before = scorer.raw_scores(scorer.golden[:3])
+scorer.hasten_small_batches()
+assert (scorer.raw_scores(scorer.golden[:3]) == before).all()
+print(scorer.engine.reason)
+"""
+
+
+def test_without_private_names_of_torch_a_model_scores_and_says_that_it_is_slower(table_bundle: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GONE, str(table_bundle)], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no trace of the detector" in done.stdout
+    assert "trace" not in done.stdout.splitlines()[-1]
+
+
 def test_public_names_are_there_and_nothing_else_is_public() -> None:
     assert dir(elbound) == sorted(elbound.__all__)
     for name in elbound.__all__:

@@ -9,10 +9,10 @@ import warnings
 
 import torch
 from torch import Tensor, nn
-from torch.jit._trace import _get_trace_graph, _unique_state_dict
 
 from elbound.detector import ChunkScore, Detector
 from elbound.engines.agreement import AGREEMENT, hard_rows, worst_difference
+from elbound.engines.torch_private import graph_of
 from elbound.schema import ImageSchema, TableSchema
 
 SMALL_ROWS = 128
@@ -55,25 +55,3 @@ def traced(detector: Detector, schema: TableSchema | ImageSchema, rows: Tensor) 
         logger.info("no trace of the detector: %s", (str(error).strip().splitlines() or [type(error).__name__])[-1])
         return None
     return graph
-
-
-def graph_of(scores: Scores, x: Tensor) -> ChunkScore:
-    """The operations of `scores` of `x` as one function, with its tensors as constants; it goes with whoever holds it.
-
-    As `torch.jit.freeze(torch.jit.trace(...))`, which would register it with the process for ever, and with it all that
-    it holds: 12 MB a detector of 32 columns, each time that a version is swapped in (pytorch issue 35600).
-    """
-    graph, _ = _get_trace_graph(scores, (x,))
-    inputs, first = list(graph.inputs()), next(iter(graph.nodes()))
-    tensors = _unique_state_dict(scores, keep_vars=True).values()
-    for place, tensor in zip(inputs[1:], tensors, strict=True):
-        constant = graph.create("prim::Constant")
-        constant.t_("value", tensor.detach())
-        constant.insertBefore(first)
-        place.replaceAllUsesWith(constant.output())
-    for place in range(len(inputs) - 1, 0, -1):
-        graph.eraseInput(place)
-    torch._C._jit_pass_constant_propagation(graph)
-    torch._C._jit_pass_optimize_frozen_graph(graph, True)
-    function: ChunkScore = torch._C._create_function_from_graph("score", graph)
-    return function

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from elbound.errors import ConfigError
 from elbound.scorer import Scorer
-from service.answers.together import TogetherRun
+from service.answers.shared_batch import SharedRun
 from service.errors import ModelNotFound, ModelRequired
 from service.scoring.terms import Terms
 
@@ -19,7 +19,7 @@ class ServedModel:
     def __init__(self, scorer: Scorer, path: Path) -> None:
         self.scorer = scorer
         self.path = path
-        self.run_of: Callable[[Terms], TogetherRun] = lru_cache(MAX_RUNS)(partial(TogetherRun, scorer))
+        self.run_of: Callable[[Terms], SharedRun] = lru_cache(MAX_RUNS)(partial(SharedRun, scorer))
         """What the device runs for small requests; of each terms one, so that their jobs join."""
 
     @property

@@ -11,7 +11,7 @@ from elbound.errors import ElboundError
 from elbound.scorer import Scorer
 from service.access.caller import Caller, caller_of, until_left
 from service.answers.documents import Layout, answer_document
-from service.answers.together import answers_alone
+from service.answers.shared_batch import can_share_batch
 from service.http.accept import pointing_to_streams
 from service.http.error_answers import on_disconnect, on_elbound_error, on_unexpected_error
 from service.http.media_types import IMAGES, JSON
@@ -85,9 +85,9 @@ class ScoreEndpoint:
             items = _decode_json(body, scorer, frame)
         caller = caller_of(scope)
         caller.charge(items.n, unless_in_debt=True)
-        if asked.query.layout == "columns" or not answers_alone(scorer, terms, items):
+        if asked.query.layout == "columns" or not can_share_batch(scorer, terms, items):
             return await self._finish(asked, items, caller, receive)
-        share = await frame.batcher.submit(
+        part = await frame.batcher.submit(
             asked.served.run_of(terms),
             items.x,
             lane="interactive",
@@ -95,14 +95,14 @@ class ScoreEndpoint:
             left=partial(until_left, receive),
         )
         caller.use(items.n)
-        batch = share.batch
-        if not batch.observed:
-            batch.observed = True
+        batch = part.batch
+        if not batch.is_counted:
+            batch.is_counted = True
             await frame.count(scorer, batch.scored, batch.answer.own_decisions)
         if scorer.name in frame.shadows.running:
-            frame.shadows.show(scorer, *share.alone())
+            frame.shadows.show(scorer, *part.own_items())
         with frame.metrics.stage("postprocess"):
-            return share.content()
+            return part.content()
 
     async def _score_held(self, asked: ScoreRequest, request: Request, holding: Holding) -> bytes:
         """The answer to a body that is held in memory."""

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from elbound.calibration.calibration import ScoredItems
 from elbound.scorer import Scorer
 from service.answers import documents as answers
-from service.answers import together
+from service.answers import shared_batch
 from service.app import create_app
 from service.errors import CallerLeft, DeadlineExceeded, DeviceFault
 from service.queue.batcher import Batcher
 from service.queue.costs import Costs
 from service.queue.jobs import Job
-from service.routes import score as ordinary
+from service.score import endpoint
 from service.settings import Settings
 from tests.service.test_batcher import FAR, FakeModel, rows
 
@@ -138,8 +138,8 @@ def test_every_caller_gets_exactly_its_own_items(numeric_bundle: Path, numeric_s
             return list(await asyncio.gather(*(call.run(app) for call in calls)))
 
     with (
-        mock.patch.object(ordinary, "answer_document", slowly(answers.answer_document)),
-        mock.patch.object(together.Share, "content", slowly(together.Share.content)),
+        mock.patch.object(endpoint, "answer_document", slowly(answers.answer_document)),
+        mock.patch.object(shared_batch.BatchPart, "content", slowly(shared_batch.BatchPart.content)),
     ):
         outcomes = asyncio.run(run())
     for call, outcome in zip(calls, outcomes, strict=True):

@@ -1,4 +1,4 @@
-"""Small requests that are scored together: what answers them is computed once a batch and not once a request."""
+"""Small requests that are scored in one batch: their answers are computed once a batch and not once a request."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,13 +15,13 @@ from service.scoring.score import INTERACTIVE_ROWS, Answer
 from service.scoring.terms import Terms
 
 
-class Batch:
+class SharedBatch:
     """Events `(n, *event)` of several requests, scored and decided on the same terms."""
 
-    def __init__(self, run: "TogetherRun", x: Tensor) -> None:
+    def __init__(self, run: "SharedRun", x: Tensor) -> None:
         self.run = run
-        self.observed = False
-        """Whether it was counted."""
+        self.is_counted = False
+        """Whether its scores were counted by the metrics."""
         n = len(x)
         items = TensorItems(x, np.arange(n), n, {})
         self.answer = Answer(run.scorer, items, run.scorer.score_tensor(x), run.terms)
@@ -32,23 +32,23 @@ class Batch:
 
     @cached_property
     def documents(self) -> list[dict[str, object]]:
-        """Each item's record; whoever owns the item numbers it anew."""
+        """The record of each item; the request that owns an item sets its index."""
         return item_documents(self.answer)
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchPart:
     """The rows of one request in a batch."""
 
-    batch: Batch
+    batch: SharedBatch
     start: int
     stop: int
 
-    def part(self, start: int, stop: int) -> "Share":
-        return Share(self.batch, self.start + start, self.start + stop)
+    def part(self, start: int, stop: int) -> "BatchPart":
+        return BatchPart(self.batch, self.start + start, self.start + stop)
 
-    def alone(self) -> tuple[TensorItems, ScoredItems, np.ndarray]:
-        """The request's own items, in memory of their own, their scores, and which are anomalies to the bundle."""
+    def own_items(self) -> tuple[TensorItems, ScoredItems, np.ndarray]:
+        """The request's items, copied out of the batch, their scores, and which are anomalies at the bundle's rate."""
         own, n = slice(self.start, self.stop), self.stop - self.start
         answer = self.batch.answer
         items = TensorItems(answer.items.x[own].clone(), np.arange(n), n, {})
@@ -63,27 +63,27 @@ class Share:
         anomalies = sum(document["is_anomaly"] is True for document in documents)
         summary = summary_document(items=n, scored=n, anomalies=anomalies, errors=0, unseen={})
         rest = orjson.dumps({"items": documents, "summary": summary})
-        return self.batch.run.begun + rest[1:]
+        return self.batch.run.header + rest[1:]
 
 
 @dataclass(frozen=True, eq=False)
-class TogetherRun:
-    """What the device runs for small requests on the same terms; there is one of each, so that their jobs join."""
+class SharedRun:
+    """The work of the device for small requests on the same terms: the batcher joins jobs of the same run."""
 
     scorer: Scorer
     terms: Terms
 
-    def __call__(self, x: Tensor) -> Share:
-        return Share(Batch(self, x), 0, len(x))
+    def __call__(self, x: Tensor) -> BatchPart:
+        return BatchPart(SharedBatch(self, x), 0, len(x))
 
     @cached_property
-    def begun(self) -> bytes:
-        """The answer's document up to its items."""
+    def header(self) -> bytes:
+        """The JSON of the answer up to its items."""
         return orjson.dumps(fixed_header(self.scorer, self.terms))[:-1] + b","
 
 
-def answers_alone(scorer: Scorer, terms: Terms, items: TensorItems) -> bool:
-    """Whether nothing of the answer concerns the request as a whole, and every item could be read."""
+def can_share_batch(scorer: Scorer, terms: Terms, items: TensorItems) -> bool:
+    """Whether a request may share a batch: all its items could be read, and none of its answer is about the upload."""
     return (
         terms.fdr is None
         and scorer.calibration.item_groups is None
