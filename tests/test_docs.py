@@ -1,14 +1,19 @@
 """What the documents say is what the code does."""
 
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+import elbound
+from elbound import explain
 from elbound.scores import SCORES
 from service.app import create_app
 from service.settings import PREFIX, Settings
+from tests.test_dependencies import FLOORS
 
 ROOT = Path(__file__).parents[1]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -64,19 +69,23 @@ def test_the_pictures_are_those_that_the_code_draws(tmp_path: Path, monkeypatch:
     "page",
     [
         "README.md",
+        "CONTRIBUTING.md",
         "SECURITY.md",
         "deploy/README.md",
         *(
             f"docs/{name}.md"
             for name in (
                 "api",
+                "architecture",
                 "bundle",
                 "counterfactual",
                 "dependencies",
                 "explain",
                 "operations",
                 "page",
+                "python",
                 "report",
+                "results",
                 "runbook",
                 "scores",
             )
@@ -86,3 +95,33 @@ def test_the_pictures_are_those_that_the_code_draws(tmp_path: Path, monkeypatch:
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
         assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_examples_of_the_library_run_and_name_every_public_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / "python.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, names)
+    public = {*elbound.__all__, *explain.__all__, "NearestNormal", "has_counterfactuals"}
+    assert {name for name in public if name not in text} <= {"FiredReasons", "ImageShares", "RowShares"}
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_the_architecture_names_every_folder_in_its_order(package: str) -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    table = text.partition(f"### {package}\n")[2].partition("\n#")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == FLOORS[package]
+
+
+def test_the_architecture_counts_the_files_of_a_request(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    row, csv = map(int, re.findall(r"(\d+) for one row of JSON, (\d+) for a streamed CSV", text)[0])
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.paths"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    found = [int(count) for count in re.findall(r": (\d+) files$", done.stdout, re.MULTILINE)]
+    assert found[0] <= row
+    assert found[1] <= csv

@@ -55,14 +55,14 @@ class BundleContent:
     export: bytes | None = None
 
 
-def save_bundle(content: BundleContent, target: Path, *, force: bool = False) -> Manifest:
+def save_bundle(content: BundleContent, target: Path | str, *, force: bool = False) -> Manifest:
     """Write `content` to the directory `target`; returns the manifest as it was written.
 
     The files are written and synced beside the target and renamed into place: a crash at any moment, or a
     full disk, leaves the old bundle or none. Raises BundleExists unless `force`, BundleError where the disk
     does not take it.
     """
-    target = target.absolute()
+    target = Path(target).absolute()
     check_target(target, force=force)
     beside = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
     try:
@@ -90,13 +90,14 @@ def check_target(target: Path, *, force: bool) -> None:
         raise BundleExists(f"{target} exists and is not a bundle; it is left alone", where=str(target))
 
 
-def load_bundle(path: Path, trust: Trust | None = None, *, max_bytes: int = MAX_BUNDLE_BYTES) -> BundleContent:
+def load_bundle(path: Path | str, trust: Trust | None = None, *, max_bytes: int = MAX_BUNDLE_BYTES) -> BundleContent:
     """Read a bundle: signature, format version, sizes, hashes and shapes are checked before a tensor is made.
 
     What is checked and what is used are the same bytes, read once. `max_bytes` bounds the files together and the
     memory of the detector. Raises BundleUntrusted, BundleCorrupt that names the file, BundleError for one that is too
     large. Nothing in a bundle is executed.
     """
+    path = Path(path)
     manifest = read_manifest(path, trust)
     missing = [name for name in TENSOR_FILES if name not in manifest.files]
     if missing:
