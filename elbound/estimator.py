@@ -76,6 +76,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         learning_rate: float | None = None,
         latent: int | None = None,
         width: int | None = None,
+        prior: str | None = None,
+        likelihood: str | None = None,
+        categories: int | None = None,
         device: str = "auto",
         random_state: int = 0,
     ) -> None:
@@ -88,6 +91,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.learning_rate = learning_rate
         self.latent = latent
         self.width = width
+        self.prior = prior
+        self.likelihood = likelihood
+        self.categories = categories
         self.device = device
         self.random_state = random_state
 
@@ -114,6 +120,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             learning_rate=self.learning_rate,
             latent=self.latent,
             width=self.width,
+            prior=self.prior,
+            likelihood=self.likelihood,
+            categories=self.categories,
             groups=groups,
             allow_tiny=True,
         )

@@ -73,6 +73,23 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; by rule.")] = None,
     latent: Annotated[int | None, typer.Option(help="Latent dimensions; by rule.")] = None,
     width: Annotated[int | None, typer.Option(help="Units of a hidden layer (tables); by rule.")] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            help="Prior of the latent: standard_normal, aggregate, mixture, vampprior or flow; aggregate for tables, "
+            "standard_normal for images."
+        ),
+    ] = None,
+    likelihood: Annotated[
+        str | None,
+        typer.Option(
+            help="Of numbers: gaussian, laplace or student_t; of pixels also pixel_gaussian, bernoulli or logistic; "
+            "gaussian by default."
+        ),
+    ] = None,
+    categories: Annotated[
+        int | None, typer.Option(help="Size of a categorical latent beside the Gaussian one; 0, none, by default.")
+    ] = None,
     checkpoint_steps: Annotated[int | None, typer.Option(help="Steps between checkpoints; by rule.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes a CPU run repeatable bit for bit; 0 by default.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
@@ -116,7 +133,15 @@ def train(
             "max_bad_share": max_bad_share,
             "anyway": anyway or None,
         },
-        "model": {"profile": profile, "mode": mode, "latent": latent, "width": width},
+        "model": {
+            "profile": profile,
+            "mode": mode,
+            "latent": latent,
+            "width": width,
+            "prior": prior,
+            "likelihood": likelihood,
+            "categories": categories,
+        },
         "fit": {
             "steps": steps,
             "batch_items": batch_items,

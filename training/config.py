@@ -41,6 +41,9 @@ class ModelConfig(_Section):
     mode: Literal["auto", "pixels", "features"] = "auto"
     latent: int | None = Field(default=None, ge=1, le=4096)
     width: int | None = Field(default=None, ge=1, le=65_536)
+    prior: str | None = None
+    likelihood: str | None = None
+    categories: int | None = Field(default=None, ge=0, le=64)
 
 
 class FitConfig(_Section):

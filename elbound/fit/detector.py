@@ -30,6 +30,7 @@ from elbound.data.table import TablePreprocessor
 from elbound.detector import Detector, DetectorSpec
 from elbound.device import choose_device, one_thread
 from elbound.errors import ConfigError, TooFewItems
+from elbound.fit.choices import with_choices
 from elbound.fit.defaults import Plan, default_settings, fast_table_plan, image_plan, table_plan
 from elbound.fit.image_defaults import IMAGE_MODES
 from elbound.fit.loop import FitControls, FitSettings, fit_members
@@ -48,6 +49,7 @@ class DetectorConfig:
     `mode` is for images: `pixels`, pretrained `features`, or `auto` by size and colour.
     `alpha` is by default the smallest rate, from 0.01 up, that the calibration items can decide (`default_alpha`).
     `guarantee` is the confidence with which the realised rate stays below alpha; None promises it on average.
+    `prior`, `likelihood` and `categories` are those of `fit/choices.py`.
     `groups` (one label an item) keeps items that belong together in one part; `item_groups` (likewise) get
     thresholds of their own where they are large enough. `allow_tiny` fits fewer than
     20 items on all of them and promises no rate.
@@ -65,6 +67,9 @@ class DetectorConfig:
     learning_rate: float | None = None
     latent: int | None = None
     width: int | None = None
+    prior: str | None = None
+    likelihood: str | None = None
+    categories: int | None = None
     checkpoint_steps: int | None = None
     groups: Sequence[object] | None = field(default=None, repr=False)
     item_groups: Sequence[str | None] | None = field(default=None, repr=False)
@@ -229,7 +234,13 @@ def _plan(schema: TableSchema | ImageSchema, train: Tensor, config: DetectorConf
     else:
         plan = table_plan(schema, train)
     chosen = {key: value for key in ("latent", "width") if (value := getattr(config, key)) is not None}
-    models = tuple(model.model_copy(update=chosen) for model in plan.detector.models)
+    models = with_choices(
+        (model.model_copy(update=chosen) for model in plan.detector.models),
+        schema,
+        prior=config.prior,
+        likelihood=config.likelihood,
+        categories=config.categories,
+    )
     return replace(plan, detector=DetectorSpec(models=models))
 
 

@@ -12,7 +12,7 @@ from elbound.model.models.base import Model, ModelSpec
 from elbound.schema import ImageSchema, TableSchema
 from elbound.scores.base import Nearest, Observed, Reasons, Score
 from elbound.scores.neighbours import Bank, nearest_distances
-from elbound.views import PixelView
+from elbound.views import PixelView, UnitView
 
 TOP_SHARE = 0.01
 WINDOW = 7
@@ -81,8 +81,8 @@ class Dissimilarity(Score):
         return Reasons(places=1 - self._similarity(observed).mean(1))
 
     def _similarity(self, observed: Observed) -> Tensor:
-        assert isinstance(observed.view, PixelView)
-        size = self.range / observed.view.scale  # L in units of the view, (channels, 1, 1)
+        assert isinstance(observed.view, PixelView | UnitView)
+        size = self.range / observed.view.scale  # L in units of the view, of each channel or of all
         return structural_similarity(observed.seen, observed.terms.prediction.mean(0), size, self.window)
 
 

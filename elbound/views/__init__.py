@@ -11,7 +11,7 @@ from elbound.views.base import View
 from elbound.views.image import FeatureView, PixelView, UnitView
 from elbound.views.table import NormalView, StandardView
 
-__all__ = ["IMAGE_VIEWS", "TABLE_VIEWS", "PixelView", "View", "build_view", "modelled_schema"]
+__all__ = ["IMAGE_VIEWS", "TABLE_VIEWS", "PixelView", "UnitView", "View", "build_view", "modelled_schema"]
 
 TABLE_VIEWS: dict[str, type[StandardView]] = {"standard": StandardView, "normal": NormalView}
 IMAGE_VIEWS: dict[str, Callable[[ImageSchema], View]] = {

@@ -66,6 +66,11 @@ class UnitView(View):
         super().__init__()
         self.largest = 2**schema.bits - 1
 
+    @property
+    def scale(self) -> Tensor:
+        """Grey levels in one unit of the view, as `PixelView.scale`; here the same for all channels."""
+        return torch.tensor(float(self.largest))
+
     def fit(self, x: Tensor) -> "UnitView":  # noqa: ARG002 - nothing to learn
         return self
 
