@@ -29,7 +29,7 @@ SOURCE ?= $(shell git remote get-url origin 2>/dev/null)
 SBOM = .sbom
 PAGE_PICTURES = analyse-image analyse-image-dark analyse-row live model phone-list
 
-.PHONY: demo test test-clients test-buckets test-abuse test-newest fuzz check audit lock renew-base serve
+.PHONY: demo test test-fast test-clients test-buckets test-abuse test-newest fuzz check audit lock renew-base serve
 .PHONY: bench bench-serving bench-peers bench-soak bench-detection bench-explaining bench-counterfactuals
 .PHONY: pictures page-pictures explained image image-test sbom clean
 
@@ -49,8 +49,15 @@ $(READY): pyproject.toml constraints.txt torch-cpu.txt supply/pins.py
 demo: $(READY)  ## train on real data, serve, upload, judge; KEEP=1 leaves the server running
 	$(BIN)/elbound demo $(if $(KEEP),--keep) $(ARGS)
 
+# Whole files go to the workers in their order: what a file makes for its tests is made once.
+WORKERS ?= 2
+IN_PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: $(READY)  ## every test; ELBOUND_DATA=DIR adds those on real data sets
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(IN_PARALLEL) $(ARGS)
+
+test-fast: $(READY)  ## all tests but those marked slow
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow" $(ARGS)
 
 .clients/.ready: tests/clients/requirements.txt
 	$(PYTHON) -m venv $(@D)

@@ -9,6 +9,8 @@ import pytest
 from tests.browser.hands import csv_rows, drop, parts, paste, ready, scored, until
 from tests.forked import Forked
 
+pytestmark = pytest.mark.slow
+
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 MANY = 1_000
 WATCH_GAPS = """() => {

@@ -11,6 +11,8 @@ import pytest
 
 from tests.browser.hands import csv_rows, parts, paste, ready, scored
 
+pytestmark = pytest.mark.slow
+
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 STATIC = Path(__file__).parents[2] / "service" / "page" / "static"
 

@@ -177,6 +177,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_kill_while_saving_leaves_a_whole_bundle_or_none(bundle: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     wholes = 0

@@ -146,6 +146,7 @@ def test_after_an_epoch_ranks_start_anew_with_less_capital_and_alarms_stay() -> 
     assert martingale.alarmed_after == alarmed_after
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_quiet_streams_seldom_alarm() -> None:
     """1,000 streams of 10,000 scores, smooth and tied, after 100, 500 and 2,000 calibration scores.

@@ -25,6 +25,8 @@ from elbound.schema import ImageSchema, TableSchema
 from elbound.scorer import Scorer
 from tests.conftest import mixed_table, odd_detector
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 _KEPT: dict[str, Scorer] = {}
 

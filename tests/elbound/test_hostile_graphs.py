@@ -23,6 +23,8 @@ from tests.elbound.test_hostile_bundles import vouch
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 DOUBLE = TensorProto.DOUBLE
 
 

@@ -10,6 +10,8 @@ from elbound.data.infer import infer_schema
 from elbound.evaluation import auroc, realised_rate
 from elbound.fit.detector import DetectorConfig, fit_detector
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("name", "at_least"), [("thyroid", 0.94), ("vowels", 0.93)])
 def test_a_table_of_adbench(data_sets: Path, name: str, at_least: float) -> None:

@@ -15,7 +15,10 @@ from tests.prometheus import QUERIES, Prometheus, prometheus_watching
 OF_A_STORE = ("elbound_model_swaps", "elbound_model_refused", "elbound_shadow_items", "elbound_store_unreadable")
 """Series that only a server has that serves from a store; `tests/image` looks at their panels."""
 
-pytestmark = pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus is not installed"),
+]
 
 
 def rows(n: int, *, shift: float) -> bytes:

@@ -211,6 +211,7 @@ def test_a_row_is_held_however_full_the_budget_is() -> None:
             row.take(1)
 
 
+@pytest.mark.slow
 def test_answers_that_wait_for_their_callers_count(start, numeric_bundle) -> None:  # type: ignore[no-untyped-def]
     server = start(numeric_bundle)
     rows = b"[" + b",".join([b"[1,2,3]"] * 20_000) + b"]"

@@ -46,7 +46,8 @@ def drift_of(server, name: str = "numbers") -> dict:  # type: ignore[no-untyped-
     return answer
 
 
-def test_a_model_that_has_scored_nothing_says_so(server) -> None:
+def test_a_model_that_has_scored_nothing_says_so(start, image_bundle: Path) -> None:
+    server = start(image_bundle)
     answer = drift_of(server, "pictures")
     assert answer["model"]["name"] == "pictures"
     assert (answer["followed"], answer["drifted"], answer["kept"], answer["lost"]) == (True, False, False, None)
@@ -72,6 +73,7 @@ def test_scores_are_followed_as_they_are_answered(start, numeric_bundle: Path, n
     assert server.metric(f"elbound_drift_log_martingale{labels}") == pytest.approx(expected.log_martingale, abs=1e-8)
 
 
+@pytest.mark.slow
 def test_a_drift_is_told_and_remembered_over_a_restart(start, numeric_bundle: Path, tmp_path: Path) -> None:
     server = start(numeric_bundle, state_dir=tmp_path / "new" / "folder")
     post(server, rows(200, shift=1.0))
@@ -87,6 +89,7 @@ def test_a_drift_is_told_and_remembered_over_a_restart(start, numeric_bundle: Pa
     assert after["kept"]
 
 
+@pytest.mark.slow
 def test_a_restart_goes_on_where_it_stopped(start, numeric_bundle: Path, numeric_scorer: Scorer, tmp_path) -> None:
     values = rows(600, shift=0.05)
     expected = DriftMartingale(numeric_scorer.calibration.verdict)
@@ -100,6 +103,7 @@ def test_a_restart_goes_on_where_it_stopped(start, numeric_bundle: Path, numeric
         server.stop()
 
 
+@pytest.mark.slow
 def test_a_torn_state_is_told_and_the_server_starts(start, numeric_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "numbers.drift.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{torn")
     server = start(numeric_bundle, state_dir=tmp_path)

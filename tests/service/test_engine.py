@@ -119,6 +119,7 @@ class Call:
             assert (np.abs(found - expected) <= TOLERANCE * np.maximum(np.abs(expected), 1)).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(seeds=st.lists(st.integers(0, 2**32), min_size=100, max_size=300))
 def test_every_caller_gets_exactly_its_own_items(numeric_bundle: Path, numeric_scorer: Scorer, seeds) -> None:  # type: ignore[no-untyped-def]

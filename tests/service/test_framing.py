@@ -381,6 +381,7 @@ def test_how_the_bytes_arrive_does_not_matter(ours: Served, seed: int) -> None:
         assert refusal(in_pieces[name][1]) == refusal(at_once[name][1]), name
 
 
+@pytest.mark.slow
 def test_the_server_answers_and_counts_no_more_requests_than_there_are(plain: Served, start, numeric_bundle) -> None:  # type: ignore[no-untyped-def]
     server = start(numeric_bundle)
     host, port = server.url.removeprefix("http://").split(":")

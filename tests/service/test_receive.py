@@ -135,6 +135,7 @@ def taken(connection: socket.socket, bytes_per_s: int, seconds: float) -> int:
     return size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bytes_per_s", "cut"),
     [
@@ -406,6 +407,7 @@ def test_connections_are_bounded(keyed) -> None:
     assert httpx.get(f"{keyed.url}/healthz").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_stop_closes_what_is_idle_and_ends_what_is_half_sent(start, numeric_bundle: Path) -> None:
     server = start(numeric_bundle, shutdown_grace_s=2)
     body = b" " * 5_000 + ROW

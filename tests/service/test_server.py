@@ -161,6 +161,7 @@ def npy(array: np.ndarray) -> bytes:
     return packed.getvalue()
 
 
+@pytest.mark.slow
 def test_a_stopping_server_finishes_what_it_accepted(start, image_bundle: Path) -> None:
     server = start(image_bundle)
     body = npy(np.zeros((30_000, 12, 12), np.uint8))
@@ -221,6 +222,7 @@ def test_too_few_files_stop_the_start(numeric_bundle: Path, tmp_path: Path) -> N
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_where_few_files_may_be_open_fewer_connections_are_taken(numeric_bundle: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     process = limited(numeric_bundle, 212, log)
@@ -244,6 +246,7 @@ def test_where_few_files_may_be_open_fewer_connections_are_taken(numeric_bundle:
         process.wait(30)
 
 
+@pytest.mark.slow
 def test_a_bad_bundle_stops_the_start_with_its_file(numeric_bundle: Path, tmp_path: Path) -> None:
     import shutil
 

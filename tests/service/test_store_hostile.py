@@ -233,6 +233,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_server_stops_although_its_store_hangs(numeric_scorer: Scorer, tmp_path: Path) -> None:
     """As a disk on a network does that is gone."""
     put(tmp_path / "store", numeric_scorer, 0)

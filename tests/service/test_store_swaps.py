@@ -16,6 +16,8 @@ from elbound.scorer import Scorer
 from tests.conftest import fit_table, mixed_table
 from tests.service.stores import put
 
+pytestmark = pytest.mark.slow
+
 SWAPS = 50
 CLIENTS = 32
 BROKEN_EVERY = 6

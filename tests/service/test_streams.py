@@ -256,6 +256,7 @@ def test_a_ragged_row_late_in_an_upload_costs_one_row(streams) -> None:
     assert items[30_000]["error"]["where"] == "row 30000"
 
 
+@pytest.mark.slow
 def test_an_endless_body_ends_at_the_limit_with_the_rows_before_it(streams) -> None:
     piece = b"1.00000000000000000000000000000,2,3.0000000000000000000000000000000000\n" * 3_000
     with raw(streams, "Content-Type: text/csv\r\nAccept: text/csv\r\nTransfer-Encoding: chunked") as connection:

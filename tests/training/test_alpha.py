@@ -11,6 +11,8 @@ from tests.conftest import mixed_table
 from tests.forked import run
 from tests.training.test_commands import succeed
 
+pytestmark = pytest.mark.slow
+
 SILENT = (
     "at alpha = 0.01 nothing can ever be an anomaly: 30 calibration items decide nothing finer than 0.0323; "
     "ask for alpha = 0.05, or train on at least 396 items, or calibrate with at least 99 normal items"

@@ -29,6 +29,8 @@ RUN = """
 import os, sys
 from pathlib import Path
 from training.score.command import Output, score_files
+
+pytestmark = pytest.mark.slow
 bundle, out, piece_items, *paths = sys.argv[1:]
 def attempt():
     output = Output.choose(out, kind=None, resume=Path(out).is_dir(), partition=None)

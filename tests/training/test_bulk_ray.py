@@ -36,6 +36,8 @@ import signal, sys
 from pathlib import Path
 from elbound.errors import ElboundError
 from training.score.command import Output, choose_cluster, score_files
+
+pytestmark = pytest.mark.slow
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 bundle, out, piece_items, partition, address, *paths = sys.argv[1:]
 cluster = choose_cluster("ray", address or None)

@@ -25,6 +25,8 @@ from tests.forked import ENVIRON, run
 from training.config import TrainConfig
 from training.train.pipeline import train
 
+pytestmark = pytest.mark.slow
+
 
 def succeed(*arguments: object) -> str:
     ended = run(*arguments)

@@ -97,6 +97,7 @@ def test_a_checkpoint_is_no_pickle(tmp_path: Path) -> None:
     assert any(name.startswith("optimizer.exp_avg.") for name in load_file(tmp_path / "c"))
 
 
+@pytest.mark.slow
 def test_the_variance_of_the_decoder_moves_with_the_row() -> None:
     """y is narrow where x < 0 and wide where x > 0: the predicted standard deviations say so."""
     draw = np.random.default_rng(0)

@@ -23,6 +23,8 @@ from training.report.facts import BaselineFacts, LatentFacts, NotChecked
 from training.report.latent import check_latent
 from training.report.verdict import judge
 
+pytestmark = pytest.mark.slow
+
 NEVER: Callable[[], bool] = lambda: False  # noqa: E731
 
 

@@ -21,6 +21,8 @@ from training.report.defects import defect_reasons, evaluate_defects
 from training.report.facts import DefectFacts, NotChecked
 from training.train.judgement import check_before
 
+pytestmark = pytest.mark.slow
+
 GOOD = 30
 
 

@@ -17,6 +17,8 @@ from elbound.bundle import load_bundle
 from tests.conftest import squares
 from tests.forked import ENVIRON, run
 
+pytestmark = pytest.mark.slow
+
 
 def train(*arguments: object) -> subprocess.CompletedProcess[str]:
     ended = run("train", *arguments)
