@@ -4,7 +4,7 @@ from functools import partial
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from elbound.data.items import TensorItems
 from elbound.errors import ElboundError
@@ -18,7 +18,7 @@ from service.http.media_types import IMAGES, JSON
 from service.memory.budget import Holding
 from service.score.frame import INLINE_BYTES, ScoreFrame, announces_few_bytes
 from service.score.request import ScoreRequest
-from service.score.stream import StreamedScore
+from service.score.stream import ANSWERING, StreamedScore
 from service.scoring.score import Answer
 from service.scoring.terms import check_count
 from service.uploads.decode import Remaining, Upload, decode_upload, media_type_of
@@ -42,21 +42,14 @@ class ScoreEndpoint:
         if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        is_started = False
-
-        async def watch(message: Message) -> None:
-            nonlocal is_started
-            is_started = True
-            await send(message)
-
         try:
-            await self._answer(scope, receive, watch)
+            await self._answer(scope, receive, send)
         except ElboundError as error:
             await (await on_elbound_error(Request(scope), error))(scope, receive, send)
         except ClientDisconnect as error:
             await (await on_disconnect(Request(scope), error))(scope, receive, send)
         except Exception as error:
-            if not is_started:
+            if ANSWERING not in scope:
                 await (await on_unexpected_error(Request(scope), error))(scope, receive, send)
             raise  # for the server's log
 

@@ -35,10 +35,7 @@ class ScoreRequest:
 
         Raises NotAcceptable, ConfigError that names the parameter or header, ModelNotFound, ModelRequired.
         """
-        headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            if name in NEEDED:
-                headers.setdefault(name, value)
+        headers = {name: value for name, value in reversed(scope["headers"]) if name in NEEDED}  # the first counts
         due = due_time(_text(headers.get(DEADLINE)))
         form = answer_form(_text(headers.get(ACCEPT)))
         query = parse_query(scope["query_string"])

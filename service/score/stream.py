@@ -37,6 +37,8 @@ from service.uploads.feed import Feed, Unpacked
 from service.uploads.pieces import Reader
 
 BACK_OFF_SECONDS = 0.05
+ANSWERING = "elbound.answering"
+"""In the scope of a request once its streamed answer has begun: no error can be answered any more."""
 STREAM_BYTES = 24 << 20
 """What every upload holds: what waits to be read, a piece that is read and one that is scored, held scores."""
 
@@ -106,6 +108,7 @@ class StreamedScore(Response):
         if refusal := work.caller.refusal:
             raise refusal
         headers = [(b"content-type", self.asked.form.encode())]
+        scope[ANSWERING] = True
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         with contextlib.suppress(ClientDisconnect):  # nobody listens any more
             await self._write(work, receiving, scope, send)
