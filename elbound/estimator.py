@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from elbound.bundle import Manifest
 from elbound.calibration.resolution import DEFAULT_ALPHAS
-from elbound.data.celltext import is_number, list_to_arrow
+from elbound.data.cells import is_number, list_to_arrow
 from elbound.data.frames import as_table, without_mask
 from elbound.data.image import ImagePreprocessor
 from elbound.data.infer import infer_schema

@@ -17,8 +17,8 @@ from pathlib import Path
 from supply import pins
 
 ENVIRONMENTS = pins.FOLDER / ".newest"
-FAST = ("-q", "--ignore=tests/browser", "-p", "no:cacheprovider")
-"""Without the browser; the tests of containers, abuse, buckets, other clients and real data skip by themselves."""
+FAST = ("-q", "-m", "not slow", "-p", "no:cacheprovider")
+"""Without those that take long and the browser; the tests of containers, abuse, buckets, other clients and real data skip by themselves."""
 
 
 def interpreter(version: str) -> str | None:

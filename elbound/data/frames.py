@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from elbound.data.celltext import is_nested, list_to_arrow, list_to_text
+from elbound.data.cells import is_nested, list_to_arrow, list_to_text
 from elbound.data.encodings import write_out
 from elbound.errors import DataError, SchemaError
 from elbound.schema import doubled_names, list_names

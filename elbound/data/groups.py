@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elbound.data.celltext import as_text
+from elbound.data.cells import as_text
 
 
 def cell_groups(cells: pa.ChunkedArray) -> list[str | None]:

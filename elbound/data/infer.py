@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elbound.data.celltext import as_text, is_text
+from elbound.data.cells import as_text, is_text
 from elbound.data.columns.facts import ColumnFacts
 from elbound.data.columns.rules import LEVEL_CAP, RULES, Rule
 from elbound.data.columns.warn import about, left_out, mixed_labels

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from elbound.data.celltext import list_to_arrow, trimmed
+from elbound.data.cells import list_to_arrow, trimmed
 from elbound.data.items import TensorItems
 from elbound.data.table import Rows, TablePreprocessor
 from elbound.errors import DecodeError, ItemError

@@ -7,12 +7,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from elbound.data.cells import Cells, read_column
-from elbound.data.celltext import list_to_arrow
+from elbound.data.cells import Cells, PlainRows, list_to_arrow, read_column
 from elbound.data.groups import cell_groups
 from elbound.data.infer import frequent_levels
 from elbound.data.items import TensorItems, keep_error, keep_readable
-from elbound.data.plain import PlainRows
 from elbound.errors import ItemError, SchemaError
 from elbound.schema import Column, TableSchema
 

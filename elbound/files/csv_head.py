@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from elbound.data.celltext import trimmed
+from elbound.data.cells import trimmed
 from elbound.errors import DecodeError, LimitExceeded, SchemaError
 from elbound.files.kinds import not_utf8
 from elbound.schema import doubled_names, list_names

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.csv
 
 from elbound.errors import DataError, DecodeError
+from elbound.files.csv import CsvText, RaggedRows, csv_options
 from elbound.files.csv_head import MAX_HEADER_BYTES, csv_head
-from elbound.files.csv_text import CsvText, RaggedRows, csv_options
-from elbound.files.formats import NO_LIMITS, TableLimits
 from elbound.files.kinds import START_BYTES, as_utf8, check_csv, not_utf8
+from elbound.files.limits import NO_LIMITS, TableLimits
 from elbound.files.pieces import Cutter, TablePiece, Wanted
 from elbound.files.readers import BROKEN_FILE
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elbound.data.celltext import MISSING_WORDS, as_text, is_text
+from elbound.data.cells import MISSING_WORDS, as_text, is_text
 from elbound.files.csv_head import is_number
 
 SAMPLE_ROWS = 200

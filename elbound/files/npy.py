@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from elbound.errors import DecodeError
-from elbound.files.formats import NO_LIMITS, TableLimits
+from elbound.files.limits import NO_LIMITS, TableLimits
 
 MAX_HEADER_BYTES = 1 << 16
 

@@ -1,4 +1,4 @@
-"""A Parquet file in pieces of a fixed number of rows, decoded here or by another process."""
+"""Parquet: what a file announces is checked before it is read, row group by row group."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.ipc
 import pyarrow.parquet
 
 from elbound.data.memory import announce
 from elbound.data.raw import RawTable
 from elbound.errors import DataError, DecodeError
-from elbound.files.formats import NO_LIMITS, PARQUET_COPIES, TableLimits, decoding, plain_table, text_columns
+from elbound.files.limits import NO_LIMITS, TableLimits, decoding, plain_table
 from elbound.files.pieces import TablePiece, Wanted
 
 PARQUET_BUFFER_BYTES = 1 << 20
@@ -162,3 +164,62 @@ class RowGroups:
         except DecodeError as error:
             self.error = DecodeError(f"row group {group} ends after {self.done:,} rows: {error.message}")
             raise self.error from error
+
+
+DICTIONARY_BYTES = 1 << 30
+"""Text in row groups of Parquet up to this size is read as dictionaries, which Arrow ends at 2 GiB."""
+
+
+PARQUET_COPIES = 3
+"""Of a table that is read: its pages, its columns, and its cells as numbers."""
+
+
+def parse_parquet(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
+    """A Parquet file. Raises DecodeError, LimitExceeded.
+
+    Text is read as dictionaries and written out once it is known to fit: one long text can stand in every
+    row of a very small file.
+    """
+    with decoding("Parquet"):
+        reader = pyarrow.parquet.ParquetFile(source)
+        _check_footer(reader, limits)
+        text = text_columns(reader)
+        source.seek(0)
+        reader = pyarrow.parquet.ParquetFile(source, read_dictionary=text)
+        tables = [reader.schema_arrow.empty_table()]
+        size = 0
+        announce(PARQUET_COPIES * _footer_bytes(reader))
+        for i in range(reader.num_row_groups):
+            tables.append(reader.read_row_group(i))
+            tables[-1].validate(full=True)
+            size += tables[-1].nbytes
+            limits.check(size=size)
+        return RawTable(table=plain_table(pa.concat_tables(tables), limits))
+
+
+def _footer_bytes(reader: pyarrow.parquet.ParquetFile) -> int:
+    """What the footer says that the file opens to."""
+    found = reader.metadata
+    groups = (found.row_group(i) for i in range(found.num_row_groups))
+    return int(max(found.num_rows * found.num_columns * 8, sum(group.total_byte_size for group in groups)))
+
+
+def _check_footer(reader: pyarrow.parquet.ParquetFile, limits: TableLimits) -> None:
+    """Raise LimitExceeded for what the footer announces.
+
+    A broken footer ends the whole process where the metadata of a column chunk are asked for: they are not.
+    """
+    found = reader.metadata
+    groups = [found.row_group(i) for i in range(found.num_row_groups)]
+    rows = max(found.num_rows, sum(group.num_rows for group in groups))
+    limits.check(columns=found.num_columns, rows=rows)
+    limits.check(size=max(rows * found.num_columns * 8, _footer_bytes(reader)))
+
+
+def text_columns(reader: pyarrow.parquet.ParquetFile) -> list[str]:
+    """The columns of text to read as dictionaries, where that is possible: one text may stand in every row."""
+    found = reader.metadata
+    if any(found.row_group(i).total_byte_size > DICTIONARY_BYTES for i in range(found.num_row_groups)):
+        return []
+    leaves = [reader.schema.column(i) for i in range(found.num_columns)]
+    return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]

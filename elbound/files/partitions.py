@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elbound.data.celltext import as_text, numbers_or_none
+from elbound.data.cells import as_text, numbers_or_none
 from elbound.data.raw import RawTable
 from elbound.errors import SchemaError, UnsupportedMedia
 

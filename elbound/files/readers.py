@@ -13,14 +13,17 @@ from typing import BinaryIO, cast
 
 import pyarrow as pa
 
-from elbound.data.celltext import as_text, is_text
+from elbound.data.cells import as_text, is_text
 from elbound.data.raw import RawTable
 from elbound.errors import DataError, DecodeError, SchemaError, UnsupportedMedia
+from elbound.files.arrow import parse_arrow
+from elbound.files.csv import parse_csv
 from elbound.files.csv_head import MAX_HEADER_BYTES, csv_head
 from elbound.files.extra_rows import ExtraRows, find_extra_rows, header_of_numbers, without_rows
 from elbound.files.folders import passed_over, visible_files
-from elbound.files.formats import parse_arrow, parse_csv, parse_ndjson, parse_parquet
+from elbound.files.json import parse_ndjson
 from elbound.files.kinds import START_BYTES, as_utf8, check_binary
+from elbound.files.parquet import parse_parquet
 from elbound.files.partitions import partitions_of, refuse_versioned, with_partitions
 from elbound.files.workbooks import WORKBOOKS, read_workbook
 from elbound.schema import doubled_names, list_names

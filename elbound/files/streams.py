@@ -21,11 +21,11 @@ from elbound.data.encodings import written_bytes
 from elbound.data.items import keep_error
 from elbound.data.raw import RawTable
 from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, SchemaError
-from elbound.files.arrow_sizes import MeasuredStream
+from elbound.files.arrow import MeasuredStream
 from elbound.files.csv_stream import csv_pieces, first_bytes
-from elbound.files.formats import NO_LIMITS, TableLimits, decoding, json_row, plain_table
-from elbound.files.json_bounds import HeldRows
+from elbound.files.json import HeldRows, json_row
 from elbound.files.kinds import check_binary
+from elbound.files.limits import NO_LIMITS, TableLimits, decoding, plain_table
 from elbound.files.parquet import ParquetFile, parquet_pieces
 from elbound.files.partitions import Partitions, with_partitions
 from elbound.files.pieces import Cutter, TablePiece, Wanted

@@ -7,8 +7,7 @@ from functools import lru_cache
 from starlette.types import Scope
 
 from elbound.errors import ConfigError
-from service.access.keys import ApiKey
-from service.access.quota import UNLIMITED, Quota
+from service.access.keys import UNLIMITED, ApiKey, Quota
 from service.errors import Forbidden
 from service.settings import Settings
 

@@ -2,8 +2,7 @@
 
 from datetime import datetime
 
-from service.answers.explained_schemas import Answer
-from service.answers.schemas import Histogram, ModelName
+from service.answers.schemas import Answer, Histogram, ModelName
 
 
 class AlphaScale(Answer):

@@ -22,8 +22,7 @@ from service.errors import Overloaded, RequestTimeout, Stopping, TooManyConnecti
 from service.http.bounds import BoundedProtocol
 from service.http.deadlines import BodyClock, Rate, Sweep, ticks
 from service.http.error_answers import BREAK_OFF, REFUSED, answer_of
-from service.http.headers import with_defaults
-from service.http.request_id import REQUEST_ID, REQUEST_ID_HEADER, new_request_id, request_id_of
+from service.http.headers import REQUEST_ID, REQUEST_ID_HEADER, new_request_id, request_id_of, with_defaults
 from service.settings import Settings
 
 SPARE_CONNECTIONS = 64

@@ -19,8 +19,7 @@ from elbound.errors import ElboundError
 from elbound.scorer import Scorer
 from service.access.caller import CALLER
 from service.http.error_answers import ERROR_CODE, REFUSED, answer_of
-from service.http.headers import with_defaults
-from service.http.request_id import REQUEST_ID
+from service.http.headers import REQUEST_ID, with_defaults
 from service.monitoring.drift import ModelDrift
 from service.monitoring.histograms import Buckets, Histogram, PValues, Stage
 from service.monitoring.logs import RequestLog, current_request

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from service.errors import DeadlineExceeded, DeviceFault, Overloaded
-from service.queue.costs import Costs
-from service.queue.jobs import BatchRecord, Job, Lane, Left, Outcome, Rows, Run, deliver
+from service.queue.jobs import BatchRecord, Costs, Job, Lane, Left, Outcome, Rows, Run, deliver
 from service.queue.niceness import give_way
 
 BULK_SHARE = 4

@@ -7,8 +7,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from elbound.errors import ConfigError
-from service.answers.schemas import ErrorAnswer
-from service.answers.store_schemas import ActiveAnswer, ShadowAnswer
+from service.answers.schemas import ActiveAnswer, ErrorAnswer, ShadowAnswer
 from service.errors import NoShadow, NotInStore
 from service.http.body import read_body
 from service.models.store.models import StoreModels

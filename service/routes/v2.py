@@ -19,7 +19,7 @@ from service.http.error_answers import V2
 from service.memory.budget import Holding
 from service.models.registry import ModelRegistry
 from service.score.frame import INLINE_BYTES, ScoreFrame, announces_few_bytes
-from service.score.parameters import DEADLINE_HEADER, HEADERS, due_time
+from service.score.request import DEADLINE_HEADER, HEADERS, due_time
 from service.scoring.terms import Terms
 from service.state import State, state_of
 from service.uploads.decoding.tasks import inference

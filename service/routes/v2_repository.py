@@ -4,7 +4,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from elbound.errors import ConfigError, DecodeError
-from elbound.files.formats import load_json
+from elbound.files.json import load_json
 from service.errors import StoreMissing
 from service.http.body import content_encoding, expand, read_body
 from service.http.error_answers import V2

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from service.answers.schemas import ErrorAnswer, ScoreAnswer
 from service.http.accept import STREAMED
-from service.score.parameters import HEADERS, PARAMETERS
+from service.score.request import HEADERS, PARAMETERS
 
 RESPONSES: dict[int | str, dict[str, object]] = {
     200: {

@@ -14,11 +14,14 @@ from elbound.data.items import TensorItems
 from elbound.data.preprocessor import Preprocessor
 from elbound.data.raw import RawTable
 from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded, SchemaError, UnsupportedMedia
-from elbound.files.formats import TableLimits, load_json, parse_arrow, parse_csv, parse_ndjson, parse_parquet
+from elbound.files.arrow import parse_arrow
+from elbound.files.csv import parse_csv
 from elbound.files.images import read_member, zip_images
-from elbound.files.json_matrix import json_matrix
+from elbound.files.json import json_matrix, load_json, parse_ndjson
+from elbound.files.limits import TableLimits
 from elbound.files.long_cells import set_long_cells_aside
 from elbound.files.npy import parse_npy
+from elbound.files.parquet import parse_parquet
 from elbound.files.workbooks import WORKBOOKS
 from elbound.schema import ImageSchema
 from service.http.media_types import (

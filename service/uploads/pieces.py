@@ -17,8 +17,8 @@ from elbound.data.preprocessor import Preprocessor
 from elbound.data.raw import RawTable
 from elbound.errors import DataError, DecodeError, ItemError, LimitExceeded
 from elbound.files.csv_stream import csv_pieces
-from elbound.files.formats import TableLimits
 from elbound.files.images import read_member, zip_images
+from elbound.files.limits import TableLimits
 from elbound.files.long_cells import set_long_cells_aside
 from elbound.files.npy import fortran_blocks, npy_blocks, read_header
 from elbound.files.parquet import ParquetHead, parquet_pieces

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from elbound.data.celltext import list_to_arrow
+from elbound.data.cells import list_to_arrow
 from elbound.data.items import TensorItems
 from elbound.data.preprocessor import Preprocessor
 from elbound.data.raw import RawTable
 from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError
-from elbound.files.formats import TableLimits
+from elbound.files.limits import TableLimits
 from elbound.files.long_cells import set_long_cells_aside
 from elbound.schema import ColumnKind, ImageSchema, TableSchema
 from service.settings import Settings

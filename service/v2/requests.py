@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from elbound.errors import DecodeError
-from elbound.files.formats import TableLimits, load_json
+from elbound.files.json import load_json
+from elbound.files.limits import TableLimits
 from elbound.schema import doubled_names, list_names
 from service.v2.tensors import DATATYPES, MAX_RANK, MAX_SHOWN, Announced, Tensor, label_of
 

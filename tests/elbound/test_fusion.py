@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from elbound.calibration.calibration import Calibration
-from elbound.calibration.fusion import FusedSurprise, SingleScore, build_rule
-from elbound.calibration.tails import STEEPEST, TailSurprise
+from elbound.calibration.fusion import STEEPEST, FusedSurprise, SingleScore, TailSurprise, build_rule
 
 NAMES = ("a", "b", "other.a")
 GROUPS = (("a", "b"), ("other.a",))

@@ -2,8 +2,15 @@
 
 import numpy as np
 
-from elbound.calibration.image_fusion import TAIL_ITEMS, Conditional, JointSurprise, NormalScore, OneSided, TwoSided
-from elbound.calibration.tails import TailSurprise
+from elbound.calibration.fusion import (
+    TAIL_ITEMS,
+    Conditional,
+    JointSurprise,
+    NormalScore,
+    OneSided,
+    TailSurprise,
+    TwoSided,
+)
 
 GROUPS = (("error", "shape"), ("near", "near given size"), ("|size|",))
 

@@ -14,8 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elbound.errors import SchemaError
-from elbound.files.formats import parse_arrow, parse_csv, parse_ndjson, parse_parquet
+from elbound.files.arrow import parse_arrow
+from elbound.files.csv import parse_csv
+from elbound.files.json import parse_ndjson
 from elbound.files.npy import parse_npy
+from elbound.files.parquet import parse_parquet
 from elbound.scorer import Scorer
 
 TOLERANCE = 1e-5

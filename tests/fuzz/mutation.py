@@ -22,8 +22,9 @@ from PIL import Image
 
 from elbound.data.image import decode_image
 from elbound.errors import ElboundError
-from elbound.files.formats import parse_arrow, parse_csv, parse_parquet
-from elbound.files.parquet import ParquetFile, parquet_pieces
+from elbound.files.arrow import parse_arrow
+from elbound.files.csv import parse_csv
+from elbound.files.parquet import ParquetFile, parquet_pieces, parse_parquet
 from elbound.files.pieces import TablePiece
 from elbound.files.streams import arrow_pieces
 from elbound.schema import ImageSchema

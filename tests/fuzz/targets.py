@@ -19,17 +19,17 @@ from elbound.data.infer import infer_schema
 from elbound.data.raw import RawTable
 from elbound.data.table import Rows, TablePreprocessor
 from elbound.errors import ElboundError
+from elbound.files.csv import parse_csv
 from elbound.files.csv_stream import csv_pieces
-from elbound.files.formats import TableLimits, load_json, parse_csv, parse_ndjson
-from elbound.files.json_bounds import json_depth
-from elbound.files.json_matrix import json_matrix
+from elbound.files.json import json_depth, json_matrix, load_json, parse_ndjson
+from elbound.files.limits import TableLimits
 from elbound.files.long_cells import set_long_cells_aside
 from elbound.files.npy import fortran_blocks, npy_blocks, parse_npy, read_header
 from elbound.files.streams import ndjson_pieces
 from service.access.local import is_loopback_name
 from service.http.accept import answer_form
 from service.http.body import expand
-from service.score.parameters import due_time, parse_query
+from service.score.request import due_time, parse_query
 from service.settings import Settings
 from service.uploads.decode import media_type_of, split_request
 from service.v2.requests import read_request

@@ -23,8 +23,7 @@ from service.answers import shared_batch
 from service.app import create_app
 from service.errors import CallerLeft, DeadlineExceeded, DeviceFault
 from service.queue.batcher import Batcher
-from service.queue.costs import Costs
-from service.queue.jobs import Job
+from service.queue.jobs import Costs, Job
 from service.score import endpoint
 from service.settings import Settings
 from tests.service.test_batcher import FAR, FakeModel, rows

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from rich.table import Table
 from rich.text import Text
 
-from elbound.data.celltext import printable
+from elbound.data.cells import printable
 from training.explain.choice import Verdict
 
 BAR_CELLS = 24

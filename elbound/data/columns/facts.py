@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elbound.data.celltext import EXACT, as_text, is_number, is_text
+from elbound.data.cells import EXACT, as_text, is_number, is_text
 from elbound.data.columns.words import MISSING_OR_VALUE, words_that_are_values
 from elbound.data.columns.writing import Writing
 from elbound.schema.number_format import clear_gaps, parse_numbers

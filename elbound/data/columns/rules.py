@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elbound.data.celltext import is_datetime, is_number, is_text
+from elbound.data.cells import is_datetime, is_number, is_text
 from elbound.data.columns.facts import ColumnFacts
 from elbound.data.columns.names import (
     MAYBE_ROW_NUMBER,

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elbound.data.celltext import is_datetime, seconds_or_none
+from elbound.data.cells import is_datetime, seconds_or_none
 from elbound.data.columns.facts import ColumnFacts
 from elbound.data.columns.names import names_day, names_time
 

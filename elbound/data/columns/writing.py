@@ -7,7 +7,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elbound.data.celltext import numbers_or_none
+from elbound.data.cells import numbers_or_none
 from elbound.schema.number_format import PLACEHOLDERS, NumberFormat, body_pattern
 
 MIN_NUMBER_SHARE = 0.98

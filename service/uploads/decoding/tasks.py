@@ -8,7 +8,7 @@ import pyarrow.ipc
 
 from elbound.data.items import TensorItems
 from elbound.data.preprocessor import Preprocessor
-from elbound.files.formats import TableLimits
+from elbound.files.limits import TableLimits
 from elbound.files.parquet import ParquetFile, ParquetHead
 from service.settings import Settings
 from service.uploads.decode import decode_all, split_request, table_limits

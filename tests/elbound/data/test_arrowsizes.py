@@ -9,8 +9,8 @@ import pytest
 
 from elbound.data.memory import asking
 from elbound.errors import DataError, LimitExceeded
-from elbound.files.arrow_sizes import MeasuredStream
-from elbound.files.formats import TableLimits, parse_arrow
+from elbound.files.arrow import MeasuredStream, parse_arrow
+from elbound.files.limits import TableLimits
 
 TABLE = pa.table(
     {

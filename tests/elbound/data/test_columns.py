@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elbound.data.cells import read_column
+from elbound.data.cells import PlainRows, read_column
 from elbound.data.columns.rules import rules_table
 from elbound.data.infer import Inferred, infer_schema
-from elbound.data.plain import PlainRows
 from elbound.data.table import TablePreprocessor
 from elbound.errors import SchemaError
 from elbound.schema import Column, TableSchema

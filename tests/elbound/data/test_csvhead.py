@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from elbound.data.celltext import trimmed
+from elbound.data.cells import trimmed
 from elbound.data.raw import RawTable
 from elbound.data.table import TablePreprocessor
 from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError, UnsupportedMedia
+from elbound.files.csv import parse_csv
 from elbound.files.csv_head import MAX_HEADER_BYTES, csv_head
 from elbound.files.csv_stream import csv_pieces
-from elbound.files.formats import parse_csv
 from elbound.files.pieces import TablePiece
 from elbound.files.readers import csv_lines, read_table
 from elbound.schema import Column, IgnoredColumn, TableSchema

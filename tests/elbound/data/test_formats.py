@@ -15,8 +15,12 @@ from hypothesis import strategies as st
 
 from elbound.data.raw import RawTable
 from elbound.errors import DataError, DecodeError, LimitExceeded, SchemaError
-from elbound.files.formats import TableLimits, decoding, parse_arrow, parse_csv, parse_ndjson, parse_parquet
+from elbound.files.arrow import parse_arrow
+from elbound.files.csv import parse_csv
+from elbound.files.json import parse_ndjson
+from elbound.files.limits import TableLimits, decoding
 from elbound.files.npy import parse_npy
+from elbound.files.parquet import parse_parquet
 
 FUZZ = settings(max_examples=150, deadline=None, derandomize=True)
 PARSERS: dict[str, Callable[[bytes], object]] = {

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from elbound.data.raw import RawTable
 from elbound.errors import DecodeError, ItemError, LimitExceeded
-from elbound.files.formats import TableLimits, load_json, parse_ndjson
-from elbound.files.json_bounds import COSTS, json_bytes, json_depth
+from elbound.files.json import COSTS, json_bytes, json_depth, load_json, parse_ndjson
+from elbound.files.limits import TableLimits
 from elbound.files.long_cells import long_cell, set_long_cells_aside
 
 documents = st.recursive(
@@ -47,7 +47,7 @@ def test_what_a_document_takes_is_found_whatever_its_texts_hold_and_wherever_chu
     document: object, chunk: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("elbound.files.json_bounds.CHUNK", chunk)
+        patch.setattr("elbound.files.json.CHUNK", chunk)
         assert json_bytes(orjson.dumps(document)) == bytes_of(document)
         assert json_depth(orjson.dumps(document)) == depth_of(document)
 
@@ -78,7 +78,7 @@ def test_signs_within_texts_take_nothing() -> None:
 
 def test_depth_is_counted_over_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     data = b'{"a]\\"}":' + b"[" * 700 + b'"[[[["' + b"]" * 700 + b"}"
-    monkeypatch.setattr("elbound.files.json_bounds.CHUNK", 7)
+    monkeypatch.setattr("elbound.files.json.CHUNK", 7)
     assert json_depth(data) == 701
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elbound.data.table import TablePreprocessor
-from elbound.files.json_matrix import json_matrix
+from elbound.files.json import json_matrix
 from elbound.schema import Column, TableSchema
 
 NUMBER = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integers(-(2**63), 2**64 - 1))

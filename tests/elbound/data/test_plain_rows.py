@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elbound.data.plain import PlainRows
+from elbound.data.cells import PlainRows
 from elbound.data.table import TablePreprocessor
 from elbound.schema import Column, TableSchema
 

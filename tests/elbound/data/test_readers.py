@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elbound.data.celltext import MISSING_WORDS
+from elbound.data.cells import MISSING_WORDS
 from elbound.data.items import TensorItems
 from elbound.data.table import TablePreprocessor
 from elbound.errors import DataError, DecodeError, SchemaError, UnsupportedMedia

@@ -15,7 +15,7 @@ import pytest
 from elbound.data.raw import RawTable
 from elbound.errors import DataError, DecodeError, LimitExceeded
 from elbound.files.csv_stream import WholeLines, csv_pieces
-from elbound.files.formats import TableLimits
+from elbound.files.limits import TableLimits
 from elbound.files.pieces import TablePiece
 from elbound.files.readers import parse_file
 from elbound.files.streams import table_pieces

@@ -19,7 +19,7 @@ from starlette.routing import Match
 
 from service.access.routes import ROUTES, RouteTable, check_listed, rows_of
 from service.app import create_app
-from service.score.parameters import DEADLINE_HEADER
+from service.score.request import DEADLINE_HEADER
 from service.settings import Settings
 
 ROW = b"[[1, 2, 3]]"

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.access.caller import Caller
-from service.access.keys import ApiKey
-from service.access.quota import UNLIMITED, Quota
+from service.access.keys import UNLIMITED, ApiKey, Quota
 from service.errors import DeadlineExceeded, QuotaExceeded, Unauthorized
 
 RATES = st.floats(0.01, 1e6)

@@ -1,17 +1,21 @@
-"""What the messages of an Arrow IPC stream open to, found before Arrow opens them.
-
-A compressed buffer begins with the bytes that it opens to, and Arrow takes them before it looks at one. The layout is
-that of Message.fbs in the Arrow format, https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format.
-"""
+"""Arrow IPC: announced sizes are added up before anything is opened."""
 
 import io
 import struct
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.ipc
+import pyarrow.parquet
 
+from elbound.data.encodings import written_bytes
 from elbound.data.memory import announce
+from elbound.data.raw import RawTable
 from elbound.errors import DecodeError, LimitExceeded
+from elbound.files.limits import NO_LIMITS, TableLimits, decoding, plain_table
 
 MAGIC = b"ARROW1"
 MAGIC_BYTES = 8
@@ -168,3 +172,27 @@ class _Table:
         count = UINT32.unpack_from(self.data, place)[0]
         pairs = np.frombuffer(self.data, "<i8", 2 * count, place + 4).reshape(-1, 2)
         return pairs[:, 0], pairs[:, 1]
+
+
+def parse_arrow(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
+    """An Arrow IPC stream or file (Feather 2). Raises DecodeError, LimitExceeded."""
+    with decoding("Arrow IPC"):
+        stream = pyarrow.ipc.open_stream(MeasuredStream(source, max_bytes=limits.max_bytes))
+        limits.check(columns=len(stream.schema))
+        return RawTable(table=plain_table(pa.Table.from_batches(_bounded(stream, limits), stream.schema), limits))
+
+
+def _bounded(batches: Iterator[pa.RecordBatch], limits: TableLimits) -> list[pa.RecordBatch]:
+    kept = []
+    rows = size = 0
+    for batch in batches:
+        rows += batch.num_rows
+        limits.check(rows=rows)
+        batch.validate()
+        views = (column for column in batch.columns if pa.types.is_string_view(column.type))
+        limits.check(size=size + sum(written_bytes(pa.chunked_array([column])) for column in views))
+        batch.validate(full=True)  # before `nbytes`, which ends the whole process where a batch is broken
+        size += batch.nbytes
+        limits.check(size=size)
+        kept.append(batch)
+    return kept

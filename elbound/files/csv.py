@@ -1,17 +1,22 @@
-"""The text of a CSV below its header as a stream, and how Arrow is to read it."""
+"""CSV as Arrow reads it: ragged rows are set aside, and cells stay text until a schema types them."""
 
 import codecs
+import io
 import math
 from collections import deque
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.ipc
+import pyarrow.parquet
 
 from elbound.data.items import keep_error
+from elbound.data.raw import RawTable
 from elbound.errors import DecodeError, ItemError
-from elbound.files.csv_head import CsvHead
-from elbound.files.kinds import not_utf8
+from elbound.files.csv_head import MAX_HEADER_BYTES, CsvHead, csv_head
+from elbound.files.kinds import START_BYTES, as_utf8, check_csv, not_utf8
+from elbound.files.limits import NO_LIMITS, TableLimits
 
 CSV_BLOCK_BYTES = 4 << 20
 
@@ -117,3 +122,44 @@ def csv_options(
             null_values=[""],
         ),
     )
+
+
+def parse_csv(source: BinaryIO, *, limits: TableLimits = NO_LIMITS) -> RawTable:
+    """Comma, semicolon, tab or bar separated text with a header row. Raises DecodeError, LimitExceeded."""
+    start = source.read(START_BYTES)
+    check_csv(start)
+    text_of_marks = as_utf8(source, start)
+    source.seek(0)
+    source = source if text_of_marks is None else io.BytesIO(text_of_marks.read())
+    head = csv_head(source.read(MAX_HEADER_BYTES))
+    limits.check(columns=len(head.cells))
+    head.check()
+    text = CsvText(source, head)
+    ragged = RaggedRows(limits.max_rows)
+    bad = ragged.bad
+    try:
+        table = pyarrow.csv.read_csv(text, *csv_options(head, ragged, nameless=True))
+    except pa.ArrowException as error:
+        limits.check(rows=len(bad))
+        raise DecodeError(f"not readable as CSV: {error}") from error
+    end = table.num_rows + len(bad) - 1
+    if end not in bad or ragged.last != text.last_row:
+        raise DecodeError(f"not readable as CSV: a quote is opened in row {end:,} and never closed")
+    del bad[end]
+    limits.check(rows=table.num_rows + len(bad), size=table.nbytes)
+    return RawTable(table=table.select(head.names), bad=bad, notes=_notes(head, table), delimiter=head.delimiter)
+
+
+def _notes(head: CsvHead, table: pa.Table) -> tuple[str, ...]:
+    """What was passed over of a CSV, in words: lines above the header, columns without a name."""
+    notes = [f"line {line:,} ({text!r}) stands above the header and is passed over" for line, text in head.above]
+    for place in head.nameless:
+        filled = len(table) - table.column(head.columns[place]).null_count
+        if filled:
+            notes.append(
+                f"column {place + 1:,} has no name and is left out, with its {filled:,} values; name it to train on it"
+            )
+    empty = sum(table.column(head.columns[place]).null_count == len(table) for place in head.nameless)
+    if empty:
+        notes.append(f"{empty:,} column{'s' * (empty > 1)} without a name and without values left out")
+    return tuple(notes)
