@@ -122,8 +122,9 @@ class Detector(nn.Module):
 
     @torch.inference_mode()
     def forward(self, x: Tensor, device: torch.device, score: ChunkScore | None = None) -> Tensor:
-        """`score` of any number of events `(n, *event)`, on `device`; by another one that computes the same if given.
+        """Scores of any number of events `(n, *event)`: float64 `(n, scores)` on `device`.
 
+        `score` computes the scores of one chunk in the place of the method `score`: a trace, a graph, onnxruntime.
         Works through chunks whose activations fit the cache; only one chunk is on the device at a time.
         """
         score = score or self.score

@@ -18,7 +18,8 @@ from supply import pins
 
 ENVIRONMENTS = pins.FOLDER / ".newest"
 FAST = ("-q", "-m", "not slow", "-p", "no:cacheprovider")
-"""Without those that take long and the browser; the tests of containers, abuse, buckets, other clients and real data skip by themselves."""
+"""Without those that take long; the tests of containers, abuse, buckets, other clients and real data skip by
+themselves."""
 
 
 def interpreter(version: str) -> str | None:

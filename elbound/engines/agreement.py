@@ -20,10 +20,11 @@ def worst_difference(found: Tensor, expected: Tensor) -> float:
 
 
 def hard_rows(rows: Tensor, schema: TableSchema) -> Tensor:
-    """`rows` `(n, d)`, and the first of them with each cell missing, with none at all, and with each cell odd.
+    """`rows` `(n, d)` and edge cases made of the first row: `(n + 2 min(d, MOST_CELLS / d) + 1, d)`.
 
-    Odd is a number far out and another value than a category's known levels. Of more than 4,096 columns only the
-    first have rows of their own, so that the rows do not take memory by the square of d.
+    One row a column with that cell missing, one row with every cell missing, and one row a column with a value far out
+    of range in that cell (a far number, or a level that the category does not have). Tables of more than 4,096 columns
+    have edge cases for the first columns only, since the rows would take memory by the square of d.
     """
     d = len(schema.columns)
     this = torch.eye(min(d, MOST_CELLS // d), d, dtype=torch.bool)

@@ -9,19 +9,17 @@ from starlette.requests import Request
 from elbound.errors import DecodeError, LimitExceeded, UnsupportedMedia
 
 WINDOW_BITS = {"gzip": 31, "deflate": 15}
-"""What zlib wants to be told for a Content-Encoding."""
+"""The `wbits` of zlib for each Content-Encoding."""
 MAX_MEMBERS = 100_000
 """Parts of one gzip: tools that write several make them of 64 kB and more."""
 WINDOW_BYTES = 1 << 12
-"""What a member is first given of the body; twice as much each time, since what it leaves over is copied."""
-MAX_WINDOW_BYTES = 1 << 12
-"""It opens to 4 MB at most."""
+"""Bytes that are given to the decompressor at once: they open to 4 MB at most."""
 UPLOADED = ("gzip",)
 """The encodings of uploads."""
 
 
 def hold_nothing(_: int) -> None:
-    """Where nobody counts what is held, since it is little."""
+    """For callers that do not count the bytes, since these are few."""
 
 
 async def read_body(
@@ -85,9 +83,9 @@ def expand(body: bytes, encoding: str, *, max_expanded_bytes: int, hold: Callabl
         members += 1
         if members > MAX_MEMBERS:
             raise LimitExceeded(f"the body has more than {MAX_MEMBERS:,} members of {encoding}", where="body")
-        member, window = zlib.decompressobj(WINDOW_BITS[encoding]), WINDOW_BYTES
+        member = zlib.decompressobj(WINDOW_BITS[encoding])
         while not member.eof:
-            piece = packed[position : position + window]
+            piece = packed[position : position + WINDOW_BYTES]
             if not piece:
                 raise DecodeError(f"the {encoding} body is truncated", where="body")
             try:
@@ -101,6 +99,5 @@ def expand(body: bytes, encoding: str, *, max_expanded_bytes: int, hold: Callabl
                     f"the body opens to more than {max_expanded_bytes:,} bytes", code="body_too_large", where="body"
                 )
             position += len(piece)
-            window = min(2 * window, MAX_WINDOW_BYTES)
         position -= len(member.unused_data)
     return opened.getvalue()

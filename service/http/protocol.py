@@ -38,8 +38,8 @@ look like one that reads nothing until it has taken a third of them."""
 class Reception:
     """What all connections of one server share.
 
-    `on_refused` is told of errors that no route answered, `on_stop` once, when the server begins to stop, and
-    `count_unsent` how many bytes of answers more, or fewer, wait for their clients.
+    `on_refused` is called with each error that no route answered, `on_stop` once when the server begins to stop, and
+    `count_unsent` with the change in bytes of answers that wait for their clients.
     """
 
     settings: Settings

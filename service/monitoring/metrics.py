@@ -58,21 +58,29 @@ class Metrics:
         )
         self.refused = Counter(
             "elbound_requests_refused",
-            "Requests that ended in an error, by its code.",
+            "Requests that were answered with an error, by its code.",
             ("reason",),
             registry=registry,
         )
         self.request_seconds = Histogram(
-            "elbound_request_duration_seconds", "Time to answer.", edges=SECONDS, label="route"
+            "elbound_request_duration_seconds",
+            "Seconds from a request to the end of its answer.",
+            edges=SECONDS,
+            label="route",
         )
         self.upload_seconds = Histogram(
-            "elbound_upload_duration_seconds", "Time of an upload scored piece by piece.", edges=UPLOAD_SECONDS
+            "elbound_upload_duration_seconds",
+            "Seconds of an upload that is scored piece by piece.",
+            edges=UPLOAD_SECONDS,
         )
         self.stage_seconds = Histogram(
-            "elbound_stage_duration_seconds", "Time in a stage.", edges=SECONDS, label="stage"
+            "elbound_stage_duration_seconds",
+            "Seconds of each stage: decode, queue, infer, postprocess.",
+            edges=SECONDS,
+            label="stage",
         )
         self.batch_items = Histogram(
-            "elbound_batch_items", "Items that the device took at once.", edges=tuple(2.0**i for i in range(14))
+            "elbound_batch_items", "Items in each batch that the device scored.", edges=tuple(2.0**i for i in range(14))
         )
         self.p_values = PValues(MODEL)
         for histogram in (
@@ -81,7 +89,7 @@ class Metrics:
             registry.register(histogram)
         self.items = Counter(
             "elbound_items_scored",
-            "Items by verdict at the bundle's alpha.",
+            "Items scored, by verdict at the bundle's alpha.",
             (*MODEL, "verdict"),
             registry=registry,
         )
@@ -90,11 +98,13 @@ class Metrics:
         )
         self.unseen = Counter(
             "elbound_unseen_categories",
-            "Values that training never saw.",
+            "Category values that training did not see.",
             (*MODEL, "column"),
             registry=registry,
         )
-        self.target = Gauge("elbound_false_alarm_target", "The bundle's alpha.", MODEL, registry=registry)
+        self.target = Gauge(
+            "elbound_false_alarm_target", "False-alarm rate that the bundle promises (alpha).", MODEL, registry=registry
+        )
         self.resolves = Gauge(
             "elbound_alpha_resolves",
             "1 where the calibration items decide the bundle's alpha, 0 where nothing can ever be an anomaly.",
@@ -103,21 +113,24 @@ class Metrics:
         )
         self.bound = Gauge(
             "elbound_false_alarm_bound",
-            "What the rate of false alarms that this calibration realises stays below, for 999 of 1,000 models.",
+            "Upper bound of the false-alarm rate, given how many items calibrate: 999 of 1,000 models stay below it.",
             MODEL,
             registry=registry,
         )
         self.calibration_items = Gauge(
-            "elbound_calibration_items", "Items that calibrate the verdict.", MODEL, registry=registry
+            "elbound_calibration_items", "Held-out normal items that calibrate the verdict.", MODEL, registry=registry
         )
         self.log_martingale = Gauge(
             "elbound_drift_log_martingale",
-            "Above log 100 = 4.61, with probability at most 1 % ever while nothing changes: drift.",
+            "Evidence of drift: above 4.61 (log 100) scores have drifted; without drift its probability is 1 %.",
             MODEL,
             registry=registry,
         )
         self.max_log_martingale = Gauge(
-            "elbound_drift_max_log_martingale", "The highest that it has been.", MODEL, registry=registry
+            "elbound_drift_max_log_martingale",
+            "Highest evidence of drift since the version was loaded.",
+            MODEL,
+            registry=registry,
         )
         self.model_info = Gauge(
             "elbound_model_info", "1 for each loaded model.", (*MODEL, "kind", "device"), registry=registry
@@ -136,7 +149,10 @@ class Metrics:
         for reason in ALERTED:
             self.refused.labels(reason)  # at zero from the start: a rate does not see the first of a new series
         self.build_info = Gauge(
-            "elbound_build_info", "1 for what runs here.", ("version", "python", "torch"), registry=registry
+            "elbound_build_info",
+            "1, with the versions of elbound, Python and torch as labels.",
+            ("version", "python", "torch"),
+            registry=registry,
         )
         self.build_info.labels(__version__, platform.python_version(), str(torch.__version__)).set(1)
         self.on_stage: Callable[[str, float], None] | None = None

@@ -12,7 +12,7 @@ class StoreMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.swaps = Counter(
             "elbound_model_swaps",
-            "Versions that took another's place (swapped) or were not fit to (refused).",
+            "Versions that replaced the one before (swapped) or could not be served (refused).",
             ("model_name", "result"),
             registry=registry,
         )

@@ -28,7 +28,8 @@ SHORT_ROWS = 256
 SHORT_SECONDS = 0.004
 """What the jobs of one turn may keep the event loop; measured in CPU time, so that a busy machine changes nothing."""
 SHORT_JOBS = 64
-"""So many jobs of a turn have `SHORT_SECONDS`, more have more: receiving them kept the loop for longer than that."""
+"""Up to 64 jobs of one turn of the event loop share `SHORT_SECONDS`; the allowance grows in proportion beyond, since
+receiving so many has kept the loop for longer anyway."""
 
 R = TypeVar("R", bound=Rows)
 logger = logging.getLogger("elbound")
@@ -60,7 +61,7 @@ class Batcher:
         self.waiting_bytes = 0
         self.turn = 0
         self.arrived: deque[Job] = deque()
-        """What this turn of the event loop has brought."""
+        """Jobs that were submitted in this turn of the event loop."""
         self.costs = Costs()
         self.changed = threading.Condition()
         self.stopping = False
@@ -84,7 +85,7 @@ class Batcher:
         return self.worker.is_alive() and not self.faulty
 
     def slice_rows(self, run: Run, lane: Lane) -> int:
-        """How many rows to submit at once and to join: of an upload so few that nobody waits long behind them."""
+        """Rows to submit at once: for an upload few enough that small requests do not wait long behind them."""
         return self.batch_rows if lane == "interactive" else self.costs.slice_rows(run, self.batch_rows)
 
     async def submit(
@@ -97,10 +98,11 @@ class Batcher:
         batch_rows: int | None = None,
         left: Left | None = None,
     ) -> R:
-        """What `run` answers for the rows of `x`, joined with others to at most `batch_rows`.
+        """Score the rows of `x` by `run`, in one batch with other jobs of the same run, and return its answer for them.
 
-        By default that is the batcher's own limit. `left` ends when the caller has left; it is asked once the job has
-        waited some milliseconds. Raises Overloaded at once, DeadlineExceeded, CallerLeft, or what `run` raises.
+        A batch has at most `batch_rows` rows, by default the batcher's own limit. `deadline` is on the monotonic clock,
+        in seconds. `left` returns when the caller has left; it is awaited once the job has waited some milliseconds.
+        Raises Overloaded at once where the queue is full, DeadlineExceeded, CallerLeft, or what `run` raises.
         """
         job = Job(run, x, lane, deadline, batch_rows or self.batch_rows, asyncio.get_running_loop(), left)
         if self.current_context is not None:

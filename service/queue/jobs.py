@@ -12,15 +12,15 @@ from torch import Tensor
 from service.errors import CallerLeft, DeadlineExceeded
 
 Lane = Literal["interactive", "bulk", "idle"]
-"""What is idle has its turn while nobody else waits."""
+"""Jobs of the lane `idle` are taken while no other job waits."""
 
 PATIENCE_SECONDS = 0.005
-"""Whether a caller is still there is asked once its job has waited so long: fast requests pay nothing for it."""
+"""Once a job has waited this long, it is watched whether its caller is still there; fast requests are not watched."""
 LONGEST_TIMER_SECONDS = 86_400.0
 
 
 class Rows(Protocol):
-    """What a run answers: something for each row, which can be parted."""
+    """The answer of a run: one result for each row, which can be cut into parts."""
 
     def part(self, start: int, stop: int) -> "Rows":
         """The answer for the rows from `start` to `stop`."""
@@ -34,9 +34,9 @@ Outcome: TypeAlias = "Rows | Exception"
 
 @dataclass(frozen=True)
 class BatchRecord:
-    """What metrics want of a batch: rows, and seconds that each job waited and that the device took.
+    """A batch that was scored: its rows, the seconds that each job waited, and the seconds that the device took.
 
-    `contexts` are those of `current_context`, one a job, where that is asked for.
+    `contexts` has the result of `current_context` for each job, for tracing.
     """
 
     rows: int
@@ -46,7 +46,10 @@ class BatchRecord:
 
 
 class Job:
-    """Rows of one caller for one `run`, joined up to `batch_rows`; `deadline` is on the monotonic clock, in seconds."""
+    """Rows of one caller that wait for `run`, in batches of at most `batch_rows`.
+
+    `deadline` is on the monotonic clock, in seconds.
+    """
 
     __slots__ = (
         "alone", "batch_rows", "context", "deadline", "future", "lane", "left", "loop", "queued", "rows", "run", "size",
@@ -142,18 +145,21 @@ SLICE_SECONDS = 0.01
 """What a slice of an upload may keep the device while small requests wait for it."""
 MIN_SLICE_ROWS = 64
 FORGETTING = 1.02
-"""Of uploads the quickest slice counts, and less with every later one: on a busy machine most take longer than they
-need."""
+"""The estimate for a row of an upload is a running minimum that grows by 2 % with each slice: on a busy machine most
+slices take longer than they need."""
 
 
 class Costs:
-    """Learned from every batch; a run that nobody has seen costs what the caller assumes."""
+    """What a batch is expected to cost, learned from every batch that was scored.
+
+    A run that was not scored yet is expected to cost what the caller assumes.
+    """
 
     def __init__(self) -> None:
         self.cpu_seconds: WeakKeyDictionary[object, dict[int, float]] = WeakKeyDictionary()
-        """Of small requests together, by whose run it is, in batches of up to 2^i rows."""
+        """CPU seconds of a batch of small requests, by model and by the power of two that its rows do not exceed."""
         self.row_seconds: WeakKeyDictionary[object, float] = WeakKeyDictionary()
-        """Of a row of an upload, by whose run it is: time on the clock, since that is what others wait."""
+        """Seconds of a row of an upload, by model; on the clock, since that is how long others wait."""
 
     def expected(self, batch: Sequence[Job], otherwise: float) -> float:
         """CPU seconds of a batch of small requests; of a size not seen yet, twice those of half as many rows."""
@@ -187,5 +193,5 @@ def _size_of(batch: Sequence[Job]) -> int:
 
 
 def _owner(run: Run) -> object:
-    """Whose run it is, on whatever terms, so that what is known of it goes with it: a model, or the run itself."""
+    """The model of a run, whatever its terms, or the run itself; what is known of it is forgotten with it."""
     return getattr(run, "__self__", None) or getattr(run, "scorer", run)

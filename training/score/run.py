@@ -133,9 +133,10 @@ def score_to_parts(run: BulkRun, inputs: Sequence[Input], parts: Parts, *, resum
 def score_input(
     run: BulkRun, parts: Parts, place: int, one: Input, before: int, wanted: Callable[[int], bool]
 ) -> Iterator[tuple[Piece, BulkSummary | None]]:
-    """Score the `wanted` pieces of the input at `place`, `before` which the other inputs have so many items.
+    """Score the `wanted` pieces of one input. `place` is its number among the inputs, and `before` the number of items
+    in all inputs before it.
 
-    Yields each piece with what was found in it, once its part is there; None where it was not wanted.
+    Yields each piece with its summary once its results are written; with None where the piece was not wanted.
     """
     items = count = 0
     for piece in _read_ahead(input_pieces(run.scorer, one, piece_items=run.size, wanted=wanted)):

@@ -23,7 +23,10 @@ PIECES_A_SHARE = 16
 
 @dataclass(frozen=True)
 class Share:
-    """Pieces `start`, `start + step`, ... before `stop` of the input at `place`, `before` which so many items are."""
+    """Pieces `start`, `start + step`, ... below `stop` of the input number `place`.
+
+    `before` is the number of items in all inputs before it.
+    """
 
     place: int
     before: int

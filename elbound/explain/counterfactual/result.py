@@ -15,9 +15,9 @@ from elbound.scorer import Scorer
 class Counterfactual:
     """The events `seen` and `nearest`, both `(1, *event)`: the same cell by cell where nothing had to change.
 
-    Where nothing normal was `found`, `nearest` is the least anomalous item that was come by. `p_value`,
-    `conditional_p_value` (where a guarantee was asked for) and the verdict's `score` are those of `nearest`; `steps`
-    were taken.
+    Where nothing normal was `found`, `nearest` is the least anomalous item of the search. `p_value`,
+    `conditional_p_value` (where a guarantee was asked for) and the verdict's `score` are those of `nearest`;
+    `steps` is the number of steps that the search took.
     """
 
     seen: Tensor
