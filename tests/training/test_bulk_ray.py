@@ -24,6 +24,8 @@ from tests.training.test_bulk import PIECE, inputs, part_bytes, part_rows, rows,
 from training.score.command import choose_cluster
 from training.score.parts import SUCCESS
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["inputs"]
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is missing: extra `ray`")
@@ -36,8 +38,6 @@ import signal, sys
 from pathlib import Path
 from elbound.errors import ElboundError
 from training.score.command import Output, choose_cluster, score_files
-
-pytestmark = pytest.mark.slow
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 bundle, out, piece_items, partition, address, *paths = sys.argv[1:]
 cluster = choose_cluster("ray", address or None)

