@@ -120,8 +120,9 @@ def error_body(code: str, message: str, where: str | None = None, *, path: str =
     return {"error": {"code": code, "message": message, "where": where}}
 
 
-def error_response(status: int, body: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(body), status, headers, media_type="application/json")
+def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer whose body is `document` as JSON."""
+    return Response(orjson.dumps(document), status, headers, media_type="application/json")
 
 
 def answer_of(error: ElboundError, path: str = "") -> Response:
@@ -135,7 +136,7 @@ def answer_of(error: ElboundError, path: str = "") -> Response:
         headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = 'Bearer realm="elbound"'
-    return error_response(status, body, headers)
+    return json_response(body, status, headers)
 
 
 def forget_frames(error: ElboundError) -> None:
@@ -160,7 +161,7 @@ async def on_http_error(request: Request, error: Exception, *, methods_of: Calla
     code = request.scope[ERROR_CODE] = HTTP_CODES.get(error.status_code, "http_error")
     body = error_body(code, str(error.detail), path=request.scope["path"])
     allowed = {"Allow": ", ".join(methods_of(request.scope["path"]))} if error.status_code == 405 else {}
-    return error_response(error.status_code, body, {**(error.headers or {}), **allowed})
+    return json_response(body, error.status_code, {**(error.headers or {}), **allowed})
 
 
 async def on_disconnect(request: Request, _: Exception) -> Response:
@@ -175,4 +176,4 @@ async def on_disconnect(request: Request, _: Exception) -> Response:
 async def on_unexpected_error(request: Request, _: Exception) -> Response:
     """A fault of ours: logged with its traceback by the server, told without it."""
     body = error_body("internal_error", "the server failed; its log has the reason", path=request.scope["path"])
-    return error_response(500, body)
+    return json_response(body, 500)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
+from elbound.bundle.files import replace_file
 from elbound.calibration.drift import CHUNK, DriftMartingale, fingerprint
 from elbound.errors import ConfigError, DataError
 from elbound.scorer import Scorer
@@ -169,7 +169,7 @@ class DriftMonitor:
         if path is None or scores == drift.saved_scores:
             return
         try:
-            await self.threads.run(_write, path, drift.to_bytes())
+            await self.threads.run(replace_file, path, drift.to_bytes())
         except OSError as error:
             logger.warning("drift of %s cannot be kept: %s: %s", drift.name, path, error.strerror or error)
             return
@@ -206,16 +206,6 @@ def _read(path: Path) -> tuple[Mapping[str, str], dict[str, np.ndarray]]:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"it cannot be read: {str(error).splitlines()[0]}") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write beside `path` and rename: a crash leaves the old state or the new one. Raises OSError."""
-    beside = path.with_name(f".{path.name}.partial")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 def _time(text: str) -> datetime:

@@ -2,12 +2,12 @@
 
 from dataclasses import asdict
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from elbound.scorer import Scorer
 from service.answers.documents import fixed_header
 from service.answers.schemas import ErrorAnswer, Limits, ModelAnswer, ModelsAnswer
+from service.http.error_answers import json_response
 from service.models.store.records import StoreModel
 from service.scoring.terms import Terms
 from service.state import state_of
@@ -26,7 +26,7 @@ async def list_models(request: Request) -> Response:
     problems = [one for one in (state.store and state.store.problem, *(model.problem for model in stored)) if one]
     refused = [one for model in stored for one in _refused(model)]
     limits = {name: getattr(state.settings, name) for name in Limits.model_fields}
-    return _json({"models": models, "refused": refused, "store_problems": problems, "limits": limits})
+    return json_response({"models": models, "refused": refused, "store_problems": problems, "limits": limits})
 
 
 @router.get("/models/{name}", response_model=ModelAnswer, summary="One model", responses={404: {"model": ErrorAnswer}})
@@ -38,7 +38,7 @@ async def get_model(request: Request, name: str) -> Response:
     shadow = state.shadows.running.get(name)
     manifest, calibration = scorer.manifest, scorer.calibration
     header = fixed_header(scorer, Terms(scorer.alpha, scorer.guarantee))
-    return _json(
+    return json_response(
         {
             **_summary(scorer, state.ready),
             "created": manifest.created.isoformat(),
@@ -96,7 +96,3 @@ def _refused(model: StoreModel) -> list[dict[str, object]]:
         {"name": model.name, "version": version, "code": refusal.code, "message": refusal.message}
         for version, refusal in model.refused.items()
     ]
-
-
-def _json(document: object) -> Response:
-    return Response(orjson.dumps(document), media_type="application/json")

@@ -2,7 +2,6 @@
 
 from typing import TypeVar
 
-import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -10,6 +9,7 @@ from elbound.errors import ConfigError
 from service.answers.schemas import ActiveAnswer, ErrorAnswer, ShadowAnswer
 from service.errors import NoShadow, NotInStore
 from service.http.body import read_body
+from service.http.error_answers import json_response
 from service.models.store.models import StoreModels
 from service.models.store.records import StoreModel
 from service.state import state_of
@@ -89,7 +89,7 @@ async def start_shadow(request: Request, name: str) -> Response:
     """Nobody gets its verdicts; `GET /models/{name}` tells where they differ. Of this process alone."""
     wanted = await _read(request, WantedVersion)
     shadow = await _store(request, name).shadow(name, wanted.version)
-    return _json(shadow.document())
+    return json_response(shadow.document())
 
 
 @router.delete(
@@ -102,7 +102,7 @@ async def end_shadow(request: Request, name: str) -> Response:
     shadow = state.shadows.stop(name)
     if shadow is None:
         raise NoShadow(f"{name} has no shadow", where="model")
-    return _json(shadow.document())
+    return json_response(shadow.document())
 
 
 def _store(request: Request, name: str) -> StoreModels:
@@ -125,8 +125,4 @@ async def _read(request: Request, wish: type[T]) -> T:
 
 
 def _active(model: StoreModel) -> Response:
-    return _json({"name": model.name, "version": model.active, "pinned": model.listing.pin})
-
-
-def _json(document: object) -> Response:
-    return Response(orjson.dumps(document), media_type="application/json")
+    return json_response({"name": model.name, "version": model.active, "pinned": model.listing.pin})

@@ -4,7 +4,6 @@ import asyncio
 import time
 from functools import partial
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from elbound import __version__
@@ -15,7 +14,7 @@ from service.access.caller import caller_of
 from service.errors import ModelNotFound
 from service.http.body import WINDOW_BITS
 from service.http.compression import LEAST_BYTES, answer_encoding, compress
-from service.http.error_answers import V2
+from service.http.error_answers import V2, json_response
 from service.memory.budget import Holding
 from service.models.registry import ModelRegistry
 from service.score.frame import INLINE_BYTES, ScoreFrame, announces_few_bytes
@@ -64,19 +63,19 @@ router = APIRouter(tags=["Open Inference Protocol v2"])
 @router.get(f"{V2}/health/live", response_model=V2Live, summary="Alive")
 async def live() -> Response:
     """200 while the process answers."""
-    return _json({"live": True})
+    return json_response({"live": True})
 
 
 @router.get(f"{V2}/health/ready", response_model=V2Ready, summary="Ready to score", responses=NOT_READY)
 async def ready(request: Request) -> Response:
     """200 once every model is loaded and while the device works; else 503."""
-    return _json({"ready": True}) if state_of(request).ready else _not_ready()
+    return json_response({"ready": True}) if state_of(request).ready else _not_ready()
 
 
 @router.get(V2, response_model=V2Server, summary="Server metadata")
 async def server_metadata() -> Response:
     """Name, version and the extensions of the protocol."""
-    return _json({"name": PLATFORM, "version": __version__, "extensions": EXTENSIONS})
+    return json_response({"name": PLATFORM, "version": __version__, "extensions": EXTENSIONS})
 
 
 @router.get(MODEL, response_model=V2Model, summary="Model metadata", responses=NOT_FOUND)
@@ -192,7 +191,7 @@ async def _response(request: Request, body: bytes, header_length: int | None) ->
 
 
 def _metadata(scorer: Scorer) -> Response:
-    return _json(
+    return json_response(
         {
             "name": scorer.name,
             "versions": [scorer.version],
@@ -209,12 +208,8 @@ def _tensor(facts: TensorFacts) -> dict[str, object]:
 
 def _ready(state: State, name: str, version: str | None) -> Response:
     scorer = find_scorer(state.registry, name, version)
-    return _json({"name": scorer.name, "ready": True}) if state.ready else _not_ready()
+    return json_response({"name": scorer.name, "ready": True}) if state.ready else _not_ready()
 
 
 def _not_ready() -> Response:
-    return _json({"error": "not ready: models are being loaded, or the device has failed"}, 503)
-
-
-def _json(document: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(document), status, media_type="application/json")
+    return json_response({"error": "not ready: models are being loaded, or the device has failed"}, 503)
