@@ -49,8 +49,9 @@ $(READY): pyproject.toml constraints.txt torch-cpu.txt supply/pins.py
 demo: $(READY)  ## train on real data, serve, upload, judge; KEEP=1 leaves the server running
 	$(BIN)/elbound demo $(if $(KEEP),--keep) $(ARGS)
 
-# Whole files go to the workers in their order: what a file makes for its tests is made once.
-WORKERS ?= 2
+# One process is as quick as two on two cores, since the servers under test take the second: WORKERS=4 is for more cores.
+# Whole files go to a worker, so that what a file makes for its tests is made once.
+WORKERS ?= 0
 IN_PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(READY)  ## every test; ELBOUND_DATA=DIR adds those on real data sets

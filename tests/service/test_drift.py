@@ -218,7 +218,7 @@ def test_a_disk_that_fails_is_logged_and_scoring_goes_on(saved: Path, numeric_sc
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(drift_module, "_write", full)
+        patch.setattr(drift_module, "replace_file", full)
         drift.add(np.zeros(5))
         save(monitor)
     assert "No space left on device" in caplog.text
